@@ -1,0 +1,268 @@
+// Package relay joins two connections: what one says, the other hears, to the
+// last byte and the true end. It dials nothing, accepts nothing, and knows
+// neither of VSOCK nor of what is said; gateway, publish and front do.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultBufferSize is the size of the buffer that each direction copies
+// through unless Options says otherwise. It is one VSOCK packet of the kernel
+// (VIRTIO_VSOCK_MAX_PKT_BUF_SIZE).
+const DefaultBufferSize = 64 << 10
+
+// idleTicks is how often the idle timeout is looked at within one timeout.
+const idleTicks = 4
+
+// ErrIdle reports that no byte moved in either direction for the idle timeout.
+// Both connections are closed; the caller has nothing left to do but to count.
+var ErrIdle = errors.New("relay: idle for too long")
+
+// A Side is one of the two connections of a relay.
+type Side int
+
+// The sides, in the order of Relay's arguments. NoSide is neither: the relay
+// was ended from outside, by its context or its idle timeout.
+const (
+	NoSide Side = iota
+	SideA
+	SideB
+)
+
+// String returns "a", "b" or "none".
+func (s Side) String() string {
+	switch s {
+	case SideA:
+		return "a"
+	case SideB:
+		return "b"
+	default:
+		return "none"
+	}
+}
+
+// Options adjust one relay. The zero value never times out.
+type Options struct {
+	// IdleTimeout ends a relay through which no byte has moved in either
+	// direction for this long. It is looked at in quarters, so the end comes
+	// between one and one and a quarter of it. Zero means never.
+	IdleTimeout time.Duration
+	// BufferSize is the bytes of buffer for each direction. Zero means
+	// DefaultBufferSize; buffers up to that size are pooled.
+	BufferSize int
+}
+
+// A Result says what passed through a relay.
+type Result struct {
+	AToB, BToA int64 // bytes that were read from one side and written to the other
+	First      Side  // the side that ended first, by end of stream or by failing
+}
+
+// A Resetter is a connection that can be cut such that the peer notices. Relay
+// uses it instead of SetLinger(0) and Close where a connection has it: a
+// connection of another kind than TCP implements it to say "this stream is
+// incomplete" in its own way.
+type Resetter interface {
+	// Reset closes the connection at once and drops what is not sent. The
+	// peer's pending and future reads fail; they never report end of stream.
+	Reset() error
+}
+
+// Relay copies both ways between a and b until both directions have ended,
+// closes both, and returns what passed. It owns both connections from the call
+// on; no deadline may be set on them.
+//
+// Each direction ends in one of three ways, and each is told honestly:
+//
+//	source says end of stream   destination.CloseWrite; the other direction goes on
+//	source fails (a reset)      both connections end now
+//	destination refuses         this direction ends; the other one goes on, because
+//	                            an answer may have been sent ahead of the refusal
+//
+// A connection that did not get everything up to the end of stream is not
+// closed but reset, so that its peer cannot take a truncated stream for a whole
+// one: by Reset (see Resetter), by SetLinger(0) and Close, or, below TLS, by
+// doing this to the NetConn. A connection with none of these is closed, and
+// its peer cannot tell; a kernel VSOCK socket is of this kind. A connection
+// without CloseWrite cannot be told of a half-close: it is closed when the other
+// direction has ended, or when the relay is idle.
+//
+// The error is nil if both directions ended by end of stream. Otherwise it is
+// the first failure, the context's cause, or ErrIdle. All can be tested with
+// errors.Is, and after any of them both connections are closed and no goroutine
+// is left.
+func Relay(ctx context.Context, a, b net.Conn, o Options) (Result, error) {
+	r := newRelaying(a, b)
+	size := o.BufferSize
+	if size <= 0 {
+		size = DefaultBufferSize
+	}
+
+	var watcher, directions sync.WaitGroup
+	done := make(chan struct{})
+	watcher.Go(func() { r.watch(ctx, o.IdleTimeout, done) })
+	directions.Go(func() { r.copyDirection(&r.bToA, size) })
+	r.copyDirection(&r.aToB, size)
+	directions.Wait()
+	close(done)
+	watcher.Wait()
+	r.closeBoth()
+
+	// From here on nobody else looks at r: no lock is needed.
+	return Result{AToB: r.aToB.moved.Load(), BToA: r.bToA.moved.Load(), First: r.first}, r.err
+}
+
+// A direction is the stream from one connection to the other.
+type direction struct {
+	src, dst net.Conn
+	from, to Side
+	moved    atomic.Int64 // bytes written to dst
+	complete atomic.Bool  // dst was told the true end of the stream
+}
+
+// A relaying is one relay under way.
+type relaying struct {
+	aToB, bToA direction
+	closing    [2]sync.Once // of a and of b
+
+	mu    sync.Mutex
+	first Side
+	ended bool // first and err have their meaning, even if they are zero
+	err   error
+}
+
+func newRelaying(a, b net.Conn) *relaying {
+	r := &relaying{}
+	r.aToB.src, r.aToB.dst, r.aToB.from, r.aToB.to = a, b, SideA, SideB
+	r.bToA.src, r.bToA.dst, r.bToA.from, r.bToA.to = b, a, SideB, SideA
+	return r
+}
+
+// copyDirection copies until the direction ends, and records how it did.
+//
+// It does not use io.Copy and with it splice: bytes that the kernel moves by
+// itself are not seen by the idle timeout until they have all gone.
+func (r *relaying) copyDirection(d *direction, size int) {
+	buf, pooled := borrow(size)
+	defer giveBack(pooled)
+	for {
+		n, readErr := d.src.Read(buf)
+		if n > 0 {
+			written, err := d.dst.Write(buf[:n])
+			d.moved.Add(int64(written))
+			if err != nil {
+				r.end(d.to, fmt.Errorf("relay: write to %s: %w", d.to, err))
+				return
+			}
+		}
+		if readErr == io.EOF {
+			r.endOfStream(d)
+			return
+		}
+		if readErr != nil {
+			r.end(d.from, fmt.Errorf("relay: read from %s: %w", d.from, readErr))
+			r.closeBoth()
+			return
+		}
+	}
+}
+
+// endOfStream passes the end of the source's stream on to the destination.
+func (r *relaying) endOfStream(d *direction) {
+	r.end(d.from, nil)
+	half, ok := d.dst.(interface{ CloseWrite() error })
+	if !ok {
+		d.complete.Store(true) // its Close, later, is the end of stream
+		return
+	}
+	if err := half.CloseWrite(); err != nil {
+		r.end(d.to, fmt.Errorf("relay: end stream to %s: %w", d.to, err))
+		return
+	}
+	d.complete.Store(true)
+}
+
+// end records which side ended first, and the first error.
+func (r *relaying) end(side Side, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ended {
+		r.first, r.ended = side, true
+	}
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+// watch ends the relay when ctx does or when nothing has moved for timeout. It
+// counts ticks in which no byte moved, so a read costs no timer.
+func (r *relaying) watch(ctx context.Context, timeout time.Duration, done <-chan struct{}) {
+	var tick <-chan time.Time
+	if timeout > 0 {
+		t := time.NewTicker(max(timeout/idleTicks, 1))
+		defer t.Stop()
+		tick = t.C
+	}
+	var last int64
+	quiet := 0
+	for {
+		select {
+		case <-done:
+			return
+		case <-ctx.Done():
+			r.end(NoSide, fmt.Errorf("relay: asked to stop: %w", context.Cause(ctx)))
+			r.closeBoth()
+			return
+		case <-tick:
+		}
+		moved := r.aToB.moved.Load() + r.bToA.moved.Load()
+		if moved != last {
+			last, quiet = moved, 0
+			continue
+		}
+		if quiet++; quiet == idleTicks {
+			r.end(NoSide, ErrIdle)
+			r.closeBoth()
+			return
+		}
+	}
+}
+
+// closeBoth closes both connections, each as it deserves. A direction that is
+// still copying fails and ends.
+func (r *relaying) closeBoth() {
+	r.closing[0].Do(func() { closeEnd(&r.bToA) })
+	r.closing[1].Do(func() { closeEnd(&r.aToB) })
+}
+
+// closeEnd closes the connection that into leads to. Its error has nobody to go
+// to: the bytes that mattered were written, or the failure is recorded.
+func closeEnd(into *direction) {
+	if into.complete.Load() {
+		_ = into.dst.Close()
+		return
+	}
+	_ = reset(into.dst)
+}
+
+// reset cuts a connection with the strongest means that it has.
+func reset(c net.Conn) error {
+	switch x := c.(type) {
+	case Resetter:
+		return x.Reset()
+	case interface{ SetLinger(int) error }:
+		_ = x.SetLinger(0) // fails only on a closed socket, and then Close says so
+	case interface{ NetConn() net.Conn }:
+		// TLS: Close would send close_notify, which claims a whole stream.
+		_ = reset(x.NetConn())
+	}
+	return c.Close()
+}
