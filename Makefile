@@ -1,0 +1,50 @@
+# Corridor's work, by name. `make` alone lists the targets.
+# What runs where is decided in .ci/ and bench/; this file only calls it.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# The version comes from the sources alone (the newest release that CHANGELOG.md
+# names), so that the same sources give the same binaries wherever they are built.
+VERSION ?= $(or $(shell sed -n 's/^\#\# \[\{0,1\}v\{0,1\}\([0-9][0-9A-Za-z.-]*\).*/\1/p' CHANGELOG.md 2>/dev/null | head -n 1),unreleased)
+FUZZTIME ?= 10s
+
+# Static, without paths, without the state of the checkout: what is left is the sources.
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+
+.PHONY: help build demo test lint fuzz deps image clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-8s %s\n' "$$name" "$$what"; done
+
+build: ## build enclave, enclave-sim, host, bench and attest into bin/
+	@mkdir -p bin
+	$(GOBUILD) -o bin/enclave ./enclave
+	$(GOBUILD) -tags sim -o bin/enclave-sim ./enclave
+	$(GOBUILD) -o bin/host ./host
+	$(GOBUILD) -o bin/bench ./bench
+	$(GOBUILD) -o bin/attest ./attestation/attest
+
+demo: build ## send a request through the whole corridor on this machine, and show each hop
+	@bin/bench demo
+
+test: deps ## run all tests, with the race detector; a test that cannot run here says what it needs
+	CGO_ENABLED=1 go run ./bench/testrun -race ./...
+
+lint: ## check format, vet, staticcheck, and the rules of the house
+	.ci/lint
+
+fuzz: ## fuzz every parser of foreign bytes, each for FUZZTIME (10s)
+	.ci/fuzz $(FUZZTIME)
+
+deps: ## install what the tests need beside Go (as root), or list what is missing
+	@.ci/deps
+
+image: ## build the two container images, corridor-enclave and corridor-host, with docker
+	docker build --target enclave --build-arg VERSION=$(VERSION) -t corridor-enclave:$(VERSION) .
+	docker build --target host --build-arg VERSION=$(VERSION) -t corridor-host:$(VERSION) .
+
+clean: ## remove what the targets above made in this folder
+	rm -rf bin artifacts
