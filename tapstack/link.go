@@ -1,0 +1,253 @@
+package tapstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// The times of the link. They are part of what WIRE.md promises.
+const (
+	// settleDelay is how long the first frame waits behind the request, so that
+	// a stock host does not find it in its HTTP server's buffer and drop it.
+	settleDelay = 50 * time.Millisecond
+	// probeTimeout is how long one ARP probe waits for its reply.
+	probeTimeout = 500 * time.Millisecond
+	// probeAttempts is how many probes a stream gets.
+	probeAttempts = 3
+	// dialTimeout bounds one attempt to connect, whatever Dial does itself.
+	dialTimeout = 5 * time.Second
+	// openTimeout bounds each write before the link is up.
+	openTimeout = 2 * time.Second
+	// minBackoff and maxBackoff bound the delay before the next attempt.
+	minBackoff = 10 * time.Millisecond
+	maxBackoff = time.Second
+)
+
+// LinkConfig is what a Link is made of. Device, Dial and Log are required.
+type LinkConfig struct {
+	// Device is the enclave's end of the network. The Link owns it from
+	// NewLink on: Run closes it before it returns.
+	Device Device
+	// Dial opens a new stream to the host. It must respect its context.
+	Dial func(context.Context) (net.Conn, error)
+	// Addr is the enclave's IPv4 address on the link; zero is EnclaveAddr.
+	Addr netip.Addr
+	// Gateway is the host's IPv4 address on the link; zero is GatewayAddr.
+	Gateway netip.Addr
+	// MAC is the hardware address of Device; nil is EnclaveMAC.
+	MAC net.HardwareAddr
+	// Log gets one line for each distinct error of an outage, and one when the
+	// link comes up.
+	Log *slog.Logger
+}
+
+// validate fills the defaults in and reports every mistake at once.
+func (c *LinkConfig) validate() error {
+	if !c.Addr.IsValid() {
+		c.Addr = EnclaveAddr()
+	}
+	if !c.Gateway.IsValid() {
+		c.Gateway = GatewayAddr()
+	}
+	if c.MAC == nil {
+		c.MAC = EnclaveMAC()
+	}
+	var errs []error
+	if c.Dial == nil {
+		errs = append(errs, errors.New("no Dial"))
+	}
+	if c.Log == nil {
+		errs = append(errs, errors.New("no Log"))
+	}
+	if !c.Addr.Is4() || !c.Gateway.Is4() {
+		errs = append(errs, fmt.Errorf("address %s and gateway %s must be IPv4", c.Addr, c.Gateway))
+	}
+	if len(c.MAC) != macLen {
+		errs = append(errs, fmt.Errorf("MAC %s has %d bytes, not %d", c.MAC, len(c.MAC), macLen))
+	}
+	if c.Device == nil {
+		errs = append(errs, errors.New("no Device"))
+	} else if mtu := c.Device.MTU(); mtu < 1 || mtu > MaxFrame-MinFrame {
+		errs = append(errs, fmt.Errorf("device MTU %d is outside 1 to %d", mtu, MaxFrame-MinFrame))
+	}
+	return errors.Join(errs...)
+}
+
+// A Link is the enclave's end: it moves frames between its device and a stream
+// to the host, and replaces the stream whenever it is lost, while the device,
+// its addresses and the connections of the app stay.
+//
+//	            +---------+  delay over   +---------+  stream   +---------+
+//	 Run -----> | waiting | ------------> | dialing | --------> | opening |
+//	            +---------+               +---------+           +---------+
+//	             ^   ^   ^    no stream        |        no reply |  | ARP reply
+//	             |   |   +---------------------+                 |  v
+//	             |   +-------------------------------------------+ +---------+
+//	             +------------------------------------------------ |   up    |
+//	                        stream lost                            +---------+
+//
+// In every state the end of ctx, or of the device, leads to the end of Run.
+// Uplink frames are read from the device only while the link is up: in an
+// outage they wait in the device's own queue, which drops the rest. Downlink
+// frames are delivered from the request on, because a host that knows the
+// enclave from before may send at once.
+type Link struct {
+	cfg      LinkConfig
+	maxFrame int // of the device: its MTU and the Ethernet header
+	counters counters
+	outage   outage // only connect's goroutine touches it
+
+	mu      sync.Mutex
+	stream  *stream       // the one that is up; nil in an outage. Guarded by mu.
+	changed chan struct{} // closed and replaced when stream changes. Guarded by mu.
+	status  LinkStatus    // what is not in counters. Guarded by mu.
+}
+
+// NewLink returns a Link that is down until Run. It reports every mistake in
+// the configuration at once.
+func NewLink(c LinkConfig) (*Link, error) {
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("tapstack: new link: %w", err)
+	}
+	c.MAC = slices.Clone(c.MAC)
+	return &Link{
+		cfg:      c,
+		maxFrame: c.Device.MTU() + MinFrame,
+		changed:  make(chan struct{}),
+		outage:   newOutage(c.Log),
+		status:   LinkStatus{Since: time.Now()},
+	}, nil
+}
+
+// Run keeps the link up until ctx ends, and then returns nil. It returns an
+// error only if the device fails, since without it there is nothing to carry. A
+// missing or failing host is not an error: Run says so in the log and tries
+// again. Run may be called once; it closes the device.
+func (l *Link) Run(ctx context.Context) error {
+	linkCtx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var uplink sync.WaitGroup
+	uplink.Go(func() { fail(l.pumpUplink(linkCtx)) })
+	l.connect(linkCtx, fail)
+	closeErr := unlessClosed(l.cfg.Device.Close())
+	uplink.Wait()
+	if ctx.Err() != nil {
+		return closeErr
+	}
+	return errors.Join(context.Cause(linkCtx), closeErr)
+}
+
+// connect opens one stream after the other until ctx ends. deviceFailed gets
+// the reason when the device, not the stream, is what failed.
+func (l *Link) connect(ctx context.Context, deviceFailed context.CancelCauseFunc) {
+	var delay backoff
+	for ctx.Err() == nil {
+		up, err := l.session(ctx, deviceFailed)
+		if ctx.Err() != nil {
+			return
+		}
+		l.lost(err)
+		if up >= maxBackoff {
+			delay = backoff{}
+		}
+		select {
+		case <-time.After(delay.next()):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// session makes one stream and serves it to its end. It returns how long the
+// link was up on it, and why it ended.
+func (l *Link) session(ctx context.Context, deviceFailed context.CancelCauseFunc) (up time.Duration, err error) {
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	conn, err := l.cfg.Dial(dialCtx)
+	cancel()
+	if err != nil {
+		return 0, fmt.Errorf("connect to the host: %w", err)
+	}
+	s := newStream(ctx, conn)
+	defer s.end()
+
+	var downlink sync.WaitGroup
+	defer downlink.Wait()
+	defer s.fail(nil) // before Wait: it ends the pump
+	downlink.Go(func() {
+		err := l.pumpDownlink(s)
+		if errors.Is(err, errDevice) {
+			deviceFailed(err)
+		}
+		s.fail(err)
+	})
+	if err := l.open(s); err != nil {
+		s.fail(err)
+		return 0, context.Cause(s.ctx)
+	}
+	since := time.Now()
+	l.publish(s)
+	<-s.ctx.Done()
+	l.publish(nil)
+	return time.Since(since), context.Cause(s.ctx)
+}
+
+// lost notes the end of a stream, or of an attempt.
+func (l *Link) lost(err error) {
+	l.outage.add(err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.status.LastError = err.Error()
+}
+
+// publish makes s the stream of the uplink; nil means that there is none.
+func (l *Link) publish(s *stream) {
+	if s != nil {
+		l.outage.over()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stream = s
+	close(l.changed)
+	l.changed = make(chan struct{})
+	l.status.Since = time.Now()
+	if l.status.Connected = s != nil; l.status.Connected {
+		l.status.Connects++
+		l.status.LastError = ""
+	}
+}
+
+// up waits for a stream that is up. It returns nil when ctx ends first.
+func (l *Link) up(ctx context.Context) *stream {
+	for {
+		l.mu.Lock()
+		s, changed := l.stream, l.changed
+		l.mu.Unlock()
+		if s != nil && s.ctx.Err() == nil {
+			return s
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// unlessClosed drops the error of what was closed already.
+func unlessClosed(err error) error {
+	if isClosed(err) {
+		return nil
+	}
+	return err
+}
+
+func isClosed(err error) bool {
+	return errors.Is(err, os.ErrClosed) || errors.Is(err, net.ErrClosed)
+}

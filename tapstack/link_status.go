@@ -1,0 +1,112 @@
+package tapstack
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// LinkStatus is what a Link did and does, at one moment.
+type LinkStatus struct {
+	// Connected says whether frames pass now.
+	Connected bool
+	// Since is when Connected became what it is.
+	Since time.Time
+	// Connects is how often the link came up.
+	Connects uint64
+	// Reconnects is how often it came up again: Connects without the first.
+	Reconnects uint64
+	// LastError is why the link is down, and empty while it is up.
+	LastError string
+	// Uplink is what was written to the host, Downlink what was delivered to
+	// the device.
+	Uplink, Downlink Traffic
+	// Drops is how many frames were dropped, in both directions: refused by the
+	// device, or too long for it.
+	Drops uint64
+}
+
+// Traffic counts frames, and their bytes from the Ethernet header on.
+type Traffic struct {
+	Frames, Bytes uint64
+}
+
+// Status returns the state of the link and its counters.
+func (l *Link) Status() LinkStatus {
+	l.mu.Lock()
+	status := l.status
+	l.mu.Unlock()
+	if status.Connects > 0 {
+		status.Reconnects = status.Connects - 1
+	}
+	status.Uplink = l.counters.uplink.read()
+	status.Downlink = l.counters.downlink.read()
+	status.Drops = l.counters.drops.Load()
+	return status
+}
+
+// counters are written by the pumps and read by everybody.
+type counters struct {
+	uplink, downlink traffic
+	drops            atomic.Uint64
+}
+
+type traffic struct{ frames, bytes atomic.Uint64 }
+
+func (t *traffic) add(n int) {
+	t.frames.Add(1)
+	t.bytes.Add(uint64(n))
+}
+
+func (t *traffic) read() Traffic {
+	return Traffic{Frames: t.frames.Load(), Bytes: t.bytes.Load()}
+}
+
+// backoff is the delay between attempts: random, so that the enclaves of one
+// host do not come back in step, and bounded by a limit that doubles from
+// 2*minBackoff to maxBackoff. The zero value is ready.
+type backoff struct{ limit time.Duration }
+
+func (b *backoff) next() time.Duration {
+	b.limit = min(max(b.limit, minBackoff)*2, maxBackoff)
+	return minBackoff + rand.N(b.limit-minBackoff+1)
+}
+
+// maxOutageErrors is how many distinct errors of one outage are logged. The
+// host chooses some of the texts.
+const maxOutageErrors = 8
+
+// outage logs what happens between two times that the link is up: each distinct
+// error once, and the recovery.
+type outage struct {
+	log      *slog.Logger
+	began    time.Time
+	attempts int
+	seen     map[string]bool
+}
+
+func newOutage(log *slog.Logger) outage {
+	return outage{log: log, began: time.Now(), seen: make(map[string]bool)}
+}
+
+// add notes one lost stream or failed attempt.
+func (o *outage) add(err error) {
+	if o.attempts == 0 {
+		o.began = time.Now()
+	}
+	o.attempts++
+	text := err.Error()
+	if o.seen[text] || len(o.seen) >= maxOutageErrors {
+		return
+	}
+	o.seen[text] = true
+	o.log.Warn("link is down, trying again", "error", text)
+}
+
+// over notes that the link is up.
+func (o *outage) over() {
+	o.log.Info("link is up", "after", time.Since(o.began).Round(time.Millisecond), "failures", o.attempts)
+	o.attempts = 0
+	clear(o.seen)
+}
