@@ -1,0 +1,175 @@
+package config
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/settings"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
+)
+
+// Where nothing else was asked for.
+const (
+	defaultFront      = "tcp::443"
+	defaultAPISocket  = "unix:/run/corridor/app.sock"
+	defaultAPIAddress = "tcp:127.0.0.1:8080"
+	defaultResolvConf = "/etc/resolv.conf"
+	off               = "off"
+)
+
+// declare names every setting of the build, in the order of help.
+func declare(build Build) *declaration {
+	s := settings.New(build.Program())
+	d := &declaration{set: s, build: build, source: new(url.URL), app: new(url.URL)}
+	d.fqdn = settings.Var(s, "fqdn", "", "`name` that clients use and that the certificate is for", parseFQDN)
+	declareURL(s, d.app, "app", "the app's `URL`: http://HOST:PORT or unix:PATH", parseApp)
+	d.appCmd = settings.Var(s, "app-cmd", "", "`command line` that starts the app, quoted as for a shell but never given to one; or put the words behind --", parseCommand)
+	d.waitForApp = settings.Bool(s, "wait-for-app", "answer the app's requests with 503 until the app has called GET /enclave/ready")
+	d.appAPI = settings.List(s, "app-api", "where the app's own API listens: `unix:PATH or tcp:127.0.0.1:PORT`, or off ("+d.defaultAPIHelp()+")", parseAPI)
+	declareURL(s, d.source, "source-url", "`URL` of the image's source, shown to whoever wants to verify", parseSource)
+	d.front = settings.List(s, "front", "where clients are served: `tcp:HOST:PORT` (default "+defaultFront+")", parseFront)
+
+	d.link = settings.Var(s, "link", "on", "`on or off`: a network through the host", settings.OnOff)
+	d.vsock = settings.Var(s, "vsock", "kernel", "`transport` to the host: "+build.transports(), build.parseVSOCK)
+	d.parent = settings.Var(s, "parent-cid", vsockconn.CIDParent.String(), "the host's `CID`", parseCID)
+	d.linkPort = settings.Var(s, "link-port", strconv.Itoa(tapstack.LinkPort), "the link's VSOCK `port` on the host", parsePort)
+	d.tap = settings.Var(s, "tap-name", "tap0", "`name` of the link's network device", parseInterface)
+	d.mtu = settings.Var(s, "mtu", strconv.Itoa(tapstack.DefaultMTU), "largest packet on the link in `bytes`, without the Ethernet header; both ends must agree", parseMTU)
+	d.mac = settings.Var(s, "mac", tapstack.EnclaveMAC().String(), "hardware `address` on the link", parseMAC)
+	d.resolvConf = settings.Var(s, "resolv-conf", "", "`file` to point at the link's resolver, or off (default "+defaultResolvConf+" where the link is on)", parseText)
+
+	d.drain = settings.Var(s, "drain-timeout", "30s", "how `long` an orderly stop may take", parseTimeout)
+	d.logLevel = settings.Var(s, "log-level", "info", "lowest `level` that is logged: debug, info, warn, error", parseLevel)
+	if build == Simulated {
+		d.simulation.declare(s)
+	}
+	for _, a := range nitridingAliases() {
+		settings.Alias(s, a.theirs, a.ours, a.convert)
+	}
+	return d
+}
+
+// declareURL declares a setting whose value stays empty if nobody names it.
+func declareURL(s *settings.Set, to *url.URL, name, usage string, parse func(string) (*url.URL, error)) {
+	settings.Var(s, name, "", usage, func(v string) (struct{}, error) {
+		u, err := parse(v)
+		if err == nil {
+			*to = *u
+		}
+		return struct{}{}, err
+	})
+}
+
+// orNil turns a URL that nobody named into nil.
+func orNil(u *url.URL) *url.URL {
+	if *u == (url.URL{}) {
+		return nil
+	}
+	return u
+}
+
+// defaultAPIHelp is the default of --app-api in words.
+func (d *declaration) defaultAPIHelp() string {
+	if d.build == Simulated {
+		return "default " + defaultAPIAddress + " with --isolate, else off"
+	}
+	return "default both " + defaultAPISocket + " and " + defaultAPIAddress
+}
+
+// assemble builds the Config from what was parsed, with the defaults that depend
+// on other settings. It is valid only if check finds no mistake.
+func (d *declaration) assemble(rest []string) Config {
+	c := Config{
+		FQDN: *d.fqdn, Source: orNil(d.source), App: orNil(d.app),
+		AppArgv: *d.appCmd, WaitForApp: *d.waitForApp, AppAPI: d.assembleAPI(), Front: *d.front,
+		Link: Link{
+			On: *d.link, VSOCK: *d.vsock, Parent: *d.parent, Port: *d.linkPort,
+			TAP: *d.tap, MTU: *d.mtu, MAC: *d.mac,
+		},
+		DrainTimeout: *d.drain, LogLevel: *d.logLevel,
+	}
+	if len(rest) > 0 {
+		c.AppArgv = rest
+	}
+	if len(c.Front) == 0 {
+		c.Front = []Endpoint{{Network: "tcp", Address: ":443"}}
+	}
+	if d.build == Simulated {
+		c.Simulation = d.simulation.assemble()
+	}
+	if c.Link.On {
+		c.ResolvConf = d.assembleResolvConf()
+	}
+	return c
+}
+
+// assembleAPI decides where the app's API listens. A simulation that shares the
+// machine's network has none unless asked: several of them would want one port.
+func (d *declaration) assembleAPI() []Endpoint {
+	if d.set.IsSet("app-api") {
+		return slices.DeleteFunc(slices.Clone(*d.appAPI), func(e Endpoint) bool { return e == Endpoint{} })
+	}
+	socket := Endpoint{Network: "unix", Address: defaultAPISocket[len("unix:"):]}
+	loopback := Endpoint{Network: "tcp", Address: defaultAPIAddress[len("tcp:"):]}
+	switch {
+	case d.build == Production:
+		return []Endpoint{socket, loopback}
+	case *d.simulation.isolate:
+		return []Endpoint{loopback}
+	}
+	return nil
+}
+
+// assembleResolvConf spares the machine's own file: a simulation has one of its
+// own only if it is isolated.
+func (d *declaration) assembleResolvConf() string {
+	switch {
+	case *d.resolvConf == off:
+		return ""
+	case *d.resolvConf != "":
+		return *d.resolvConf
+	case d.build == Simulated && !*d.simulation.isolate:
+		return ""
+	}
+	return defaultResolvConf
+}
+
+// check names what does not fit together.
+func (d *declaration) check(c Config, rest []string) {
+	s := d.set
+	if c.FQDN == "" && !c.Simulation.PlainHTTP && !s.IsSet("fqdn") {
+		s.Reject("fqdn", "missing: the certificate needs the name that clients use")
+	}
+	if rest != nil && s.IsSet("app-cmd") {
+		s.Reject("app-cmd", "the command behind -- is given as well; keep one of them")
+	}
+	if rest != nil && len(rest) == 0 {
+		s.Reject("app-cmd", "nothing follows the --")
+	}
+	if c.WaitForApp && len(c.AppAPI) == 0 {
+		s.Reject("wait-for-app", "the app has nowhere to say that it is ready: give --app-api")
+	}
+	if s.IsSet("app-api") && len(c.AppAPI) > 0 && slices.Contains(*d.appAPI, Endpoint{}) {
+		s.Reject("app-api", "off and an address exclude each other")
+	}
+	if s.IsSet("resolv-conf") && *d.resolvConf != off && !c.Link.On {
+		s.Reject("resolv-conf", "without the link there is no resolver to name")
+	}
+	d.checkTwice("front", c.Front)
+	d.checkTwice("app-api", c.AppAPI)
+	if d.build == Simulated {
+		d.simulation.check(s, c)
+	}
+}
+
+// checkTwice rejects an endpoint that is named twice; port 0 is a fresh one
+// each time.
+func (d *declaration) checkTwice(name string, es []Endpoint) {
+	for i, e := range es {
+		if slices.Contains(es[:i], e) && !isAnyPort(e) {
+			d.set.Reject(name, "%s is given twice", e)
+		}
+	}
+}
