@@ -1,0 +1,215 @@
+package loadgen_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/corridor-enclave/corridor/bench/binaries"
+	"github.com/corridor-enclave/corridor/bench/loadgen"
+)
+
+type parser func([]byte) (loadgen.Result, error)
+
+func recorded(t testing.TB, name string) string {
+	t.Helper()
+	out, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// The recordings are outputs of the pinned versions, unchanged.
+func TestParseRecorded(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		file  string
+		parse parser
+		want  loadgen.Result // latencies are looked at below
+		clean bool
+	}{
+		{file: "bombardier-refused.json", parse: loadgen.ParseBombardier, want: loadgen.Result{Requests: 20, Errors: 20, Duration: 1375167}},
+		{file: "bombardier-500.json", parse: loadgen.ParseBombardier, want: loadgen.Result{Requests: 20, NotOK: 20, Duration: 3599106}},
+		{file: "bombardier-clean.json", parse: loadgen.ParseBombardier, want: loadgen.Result{Requests: 1000, OK: 1000, Duration: 88239112}, clean: true},
+		{file: "baton-refused.txt", parse: loadgen.ParseBaton, want: loadgen.Result{Requests: 10, Errors: 10, Duration: 593211}},
+		{file: "baton-500.txt", parse: loadgen.ParseBaton, want: loadgen.Result{Requests: 10, NotOK: 10, Duration: 3720586}},
+		{file: "baton-clean.txt", parse: loadgen.ParseBaton, want: loadgen.Result{Requests: 1000, OK: 1000, Duration: 52874926}, clean: true},
+		{file: "baton-duration.txt", parse: loadgen.ParseBaton, want: loadgen.Result{Requests: 20230, OK: 20230, Duration: 1000513491}, clean: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.file, func(t *testing.T) {
+			t.Parallel()
+			got, err := tt.parse([]byte(recorded(t, tt.file)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if clean := got.Clean() == nil; clean != tt.clean {
+				t.Errorf("Clean: %v", got.Clean())
+			}
+			if want := float64(tt.want.OK) / tt.want.Duration.Seconds(); got.Rate() != want {
+				t.Errorf("Rate = %v, want %v", got.Rate(), want)
+			}
+			got.Latency = loadgen.Latency{}
+			if got != tt.want {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestParseLatency(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		file  string
+		parse parser
+		want  loadgen.Latency
+	}{
+		{"bombardier-clean.json", loadgen.ParseBombardier, loadgen.Latency{
+			Mean: 1373484 * time.Nanosecond, Max: 5950 * time.Microsecond,
+			P50: 1095 * time.Microsecond, P90: 2197 * time.Microsecond, P99: 5398 * time.Microsecond,
+		}},
+		{"baton-clean.txt", loadgen.ParseBaton, loadgen.Latency{Mean: 220 * time.Microsecond, Max: 2 * time.Millisecond}},
+		{"baton-duration.txt", loadgen.ParseBaton, loadgen.Latency{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.file, func(t *testing.T) {
+			t.Parallel()
+			got, err := tt.parse([]byte(recorded(t, tt.file)))
+			if err != nil || got.Latency != tt.want {
+				t.Fatalf("got %+v, %v; want %+v", got.Latency, err, tt.want)
+			}
+		})
+	}
+}
+
+// TestParseRefusesMalformed changes one thing in a good recording at a time.
+func TestParseRefusesMalformed(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, file, old, new string
+		parse                parser
+	}{
+		{"not JSON", "bombardier-clean.json", `{"spec"`, `spec`, loadgen.ParseBombardier},
+		{"cut off", "bombardier-clean.json", `}}}`, ``, loadgen.ParseBombardier},
+		{"two reports", "bombardier-clean.json", `}}}`, `}}}{}`, loadgen.ParseBombardier},
+		{"no result", "bombardier-clean.json", `"result"`, `"outcome"`, loadgen.ParseBombardier},
+		{"no time", "bombardier-clean.json", `"timeTakenSeconds"`, `"time"`, loadgen.ParseBombardier},
+		{"no count of failures", "bombardier-clean.json", `"others":0,`, ``, loadgen.ParseBombardier},
+		{"a negative count", "bombardier-clean.json", `"others":0`, `"others":-1`, loadgen.ParseBombardier},
+		{"no time at all", "bombardier-clean.json", `"timeTakenSeconds":0.088239112`, `"timeTakenSeconds":0`, loadgen.ParseBombardier},
+		{"no total", "baton-clean.txt", "Total requests:", "Requests:", loadgen.ParseBaton},
+		{"parts do not add up", "baton-clean.txt", "2xx responses:                         1000", "2xx responses: 999", loadgen.ParseBaton},
+		{"no count of failures", "baton-clean.txt", "Number of connection errors:", "", loadgen.ParseBaton},
+		{"a count twice", "baton-clean.txt", "Number of 3xx", "Number of 2xx", loadgen.ParseBaton},
+		{"no unit of time", "baton-clean.txt", "52.874926ms", "52", loadgen.ParseBaton},
+		{"a word for a latency", "baton-clean.txt", "0.22", "fast", loadgen.ParseBaton},
+		{"half of the latencies", "baton-clean.txt", "Max response", "Worst response", loadgen.ParseBaton},
+	}
+	for _, tt := range tests {
+		t.Run(tt.file+" "+tt.name, func(t *testing.T) {
+			t.Parallel()
+			good := recorded(t, tt.file)
+			if !strings.Contains(good, tt.old) {
+				t.Fatalf("the recording has no %q to change", tt.old)
+			}
+			if got, err := tt.parse([]byte(strings.Replace(good, tt.old, tt.new, 1))); err == nil {
+				t.Fatalf("accepted as %+v", got)
+			}
+		})
+	}
+	for name, parse := range map[string]parser{"bombardier": loadgen.ParseBombardier, "baton": loadgen.ParseBaton} {
+		if got, err := parse(nil); err == nil {
+			t.Errorf("%s: nothing was accepted as %+v", name, got)
+		}
+	}
+}
+
+func TestLoadIsChecked(t *testing.T) {
+	t.Parallel()
+	good := loadgen.Load{URL: "http://127.0.0.1:1/", Connections: 1, Requests: 1}
+	tests := []struct {
+		name string
+		load func(l *loadgen.Load)
+		run  func(context.Context, string, loadgen.Load) (loadgen.Result, error)
+		want string
+	}{
+		{"no host", func(l *loadgen.Load) { l.URL = "http://" }, loadgen.Bombardier, "not an http"},
+		{"no connections", func(l *loadgen.Load) { l.Connections = 0 }, loadgen.Baton, "0 connections"},
+		{"requests and duration", func(l *loadgen.Load) { l.Duration = time.Second }, loadgen.Bombardier, "one of them"},
+		{"neither", func(l *loadgen.Load) { l.Requests = 0 }, loadgen.Baton, "one of them"},
+		{"half a second", func(l *loadgen.Load) { l.Requests, l.Duration = 0, time.Second/2 }, loadgen.Baton, "whole seconds"},
+		{"more than baton can", func(l *loadgen.Load) { l.Connections = 513 }, loadgen.Baton, "513 connections"},
+		{"no generator", func(*loadgen.Load) {}, loadgen.Bombardier, "no-such-program"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := good
+			tt.load(&l)
+			_, err := tt.run(t.Context(), filepath.Join(t.TempDir(), "no-such-program"), l)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("error %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestIntegrationGeneratorsCount lets both generators loose on a server that
+// counts for itself.
+func TestIntegrationGeneratorsCount(t *testing.T) {
+	t.Parallel()
+	generators := map[binaries.Program]func(context.Context, string, loadgen.Load) (loadgen.Result, error){
+		binaries.Bombardier: loadgen.Bombardier, binaries.Baton: loadgen.Baton,
+	}
+	for program, generate := range generators {
+		path, err := binaries.Build(t.Context(), t.TempDir(), program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, connections := range []int{1, 16} {
+			t.Run(fmt.Sprintf("%s %d", program, connections), func(t *testing.T) {
+				t.Parallel()
+				var served atomic.Int64
+				server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served.Add(1) }))
+				defer server.Close()
+				r, err := generate(t.Context(), path, loadgen.Load{URL: server.URL, Connections: connections, Requests: 200, Insecure: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := r.Clean(); err != nil || r.OK != 200 || served.Load() != 200 {
+					t.Fatalf("%d counted, %d served, want 200 each: %v", r.OK, served.Load(), err)
+				}
+			})
+		}
+	}
+}
+
+// Whatever a generator prints, what is accepted adds up.
+func FuzzParse(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.*")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no recordings to start from: %v", err)
+	}
+	for _, name := range files {
+		f.Add([]byte(recorded(f, filepath.Base(name))))
+	}
+	f.Fuzz(func(t *testing.T, out []byte) {
+		for _, parse := range []parser{loadgen.ParseBombardier, loadgen.ParseBaton} {
+			r, err := parse(out)
+			if err != nil {
+				continue
+			}
+			if r.OK < 0 || r.NotOK < 0 || r.Errors < 0 || r.OK+r.NotOK+r.Errors != r.Requests || r.Duration <= 0 {
+				t.Fatalf("accepted %+v from %q", r, out)
+			}
+		}
+	})
+}
