@@ -85,14 +85,13 @@ func (c *LinkConfig) validate() error {
 // to the host, and replaces the stream whenever it is lost, while the device,
 // its addresses and the connections of the app stay.
 //
-//	            +---------+  delay over   +---------+  stream   +---------+
-//	 Run -----> | waiting | ------------> | dialing | --------> | opening |
-//	            +---------+               +---------+           +---------+
-//	             ^   ^   ^    no stream        |        no reply |  | ARP reply
-//	             |   |   +---------------------+                 |  v
-//	             |   +-------------------------------------------+ +---------+
-//	             +------------------------------------------------ |   up    |
-//	                        stream lost                            +---------+
+//	                     Run
+//	                      v
+//	+---------+ delay +---------+ stream  +---------+ ARP reply +----+
+//	| waiting | ----> | dialing | ------> | opening | --------> | up |
+//	+---------+       +---------+         +---------+           +----+
+//	     ^                 | no stream         | no reply          | stream lost
+//	     +-----------------+-------------------+-------------------+
 //
 // In every state the end of ctx, or of the device, leads to the end of Run.
 // Uplink frames are read from the device only while the link is up: in an
