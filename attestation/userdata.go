@@ -1,0 +1,71 @@
+package attestation
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+)
+
+// nitriding's user data is two multihashes, one after the other:
+//
+//	0    1    2                            34   35   36                          68
+//	+----+----+----------------------------+----+----+----------------------------+
+//	| 12 | 20 | SHA-256 of the leaf, DER   | 12 | 20 | SHA-256 the app has set    |
+//	+----+----+----------------------------+----+----+----------------------------+
+//
+// The second digest is zero while the app has set none.
+const (
+	multihashSHA256 = 0x12 // code of sha2-256, and the length of its digest
+	multihashLength = sha256.Size
+	multihashSize   = 2 + sha256.Size
+
+	// NitridingUserDataSize is the size of nitriding's user data in bytes.
+	NitridingUserDataSize = 2 * multihashSize
+)
+
+// NitridingUserData returns the user data that binds the TLS certificate certDER
+// and the app's own hash, zero if it has none, to a document.
+func NitridingUserData(certDER []byte, appKeyHash [32]byte) []byte {
+	cert := sha256.Sum256(certDER)
+	b := make([]byte, 0, NitridingUserDataSize)
+	b = appendMultihash(b, cert)
+	return appendMultihash(b, appKeyHash)
+}
+
+func appendMultihash(b []byte, digest [32]byte) []byte {
+	b = append(b, multihashSHA256, multihashLength)
+	return append(b, digest[:]...)
+}
+
+// ParseNitridingUserData is the inverse: it returns the SHA-256 of the
+// certificate and the app's hash. Anything but exactly that shape is an error.
+func ParseNitridingUserData(b []byte) (cert, app [32]byte, err error) {
+	if len(b) != NitridingUserDataSize {
+		return cert, app, fmt.Errorf("attestation: user data of %d bytes instead of %d", len(b), NitridingUserDataSize)
+	}
+	for _, half := range [][]byte{b[:multihashSize], b[multihashSize:]} {
+		if half[0] != multihashSHA256 || half[1] != multihashLength {
+			return cert, app, fmt.Errorf("attestation: user data holds multihash %02x %02x instead of sha2-256", half[0], half[1])
+		}
+	}
+	copy(cert[:], b[2:multihashSize])
+	copy(app[:], b[multihashSize+2:])
+	return cert, app, nil
+}
+
+// CheckBinding says whether the document names the certificate certDER, which
+// must be the leaf that the other end of this very connection has proven to
+// hold the key of. It returns the hash that the app has set, zero if none.
+// Errors match ErrNotThisConnection.
+func CheckBinding(d *Document, certDER []byte) (app [32]byte, err error) {
+	cert, app, err := ParseNitridingUserData(d.UserData)
+	if err != nil {
+		return [32]byte{}, refuse(ErrNotThisConnection, StepBinding, "%v", err)
+	}
+	seen := sha256.Sum256(certDER)
+	if subtle.ConstantTimeCompare(cert[:], seen[:]) != 1 {
+		return [32]byte{}, refuse(ErrNotThisConnection, StepBinding,
+			"the document names the certificate %x, the connection has %x", cert[:8], seen[:8])
+	}
+	return app, nil
+}
