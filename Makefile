@@ -43,8 +43,8 @@ deps: ## install what the tests need beside Go (as root), or list what is missin
 	@.ci/deps
 
 image: ## build the two container images, corridor-enclave and corridor-host, with docker
-	docker build --target enclave --build-arg VERSION=$(VERSION) -t corridor-enclave:$(VERSION) .
-	docker build --target host --build-arg VERSION=$(VERSION) -t corridor-host:$(VERSION) .
+	docker build --target enclave -t corridor-enclave:$(VERSION) .
+	docker build --target host -t corridor-host:$(VERSION) .
 
 clean: ## remove what the targets above made in this folder
 	rm -rf bin artifacts

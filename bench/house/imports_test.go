@@ -1,0 +1,108 @@
+package house_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A rule forbids packages below from to import what is below to. Both are rooms
+// of ours ("tapstack/tap", or "" for all of them) or paths of others.
+type rule struct {
+	from, to string
+	except   []string // rooms below from that may
+	tests    bool     // tests must not either
+	reason   string
+}
+
+func rules() []rule {
+	return []rule{
+		{from: "enclave", to: "host", tests: true, reason: "different trust, different images"},
+		{from: "host", to: "enclave", tests: true, reason: "different trust, different images"},
+		{from: "revproxy", to: "tapstack", tests: true, reason: "they meet in enclave and host, through net and net/http"},
+		{from: "revproxy", to: "attestation", tests: true, reason: "a proxy decides no trust"},
+		{from: "attestation", to: "tapstack", tests: true, reason: "who verifies needs no network of ours"},
+		{from: "attestation", to: "revproxy", tests: true, reason: "who verifies needs no proxy"},
+		{from: "tapstack", to: "attestation", tests: true, reason: "the link is trusted with nothing"},
+		{from: "tapstack", to: "revproxy", tests: true, reason: "the link knows no HTTP but its own opening"},
+		{from: "host", to: "attestation", reason: "the host decides no trust and holds no keys"},
+
+		{from: "", to: "bench", except: []string{"bench"}, tests: true, reason: "what measures must not be part of what is measured"},
+		{from: "", to: "tapstack/tapstacktest", except: []string{"bench"}, reason: "only tests import what stands in for the world"},
+
+		// One importer for each foreign module that has a room: an upgrade touches one folder.
+		{from: "", to: "gvisor.dev/gvisor", except: []string{"tapstack/netstack"}, tests: true, reason: "gVisor's room is tapstack/netstack"},
+		{from: "", to: "github.com/mdlayher/vsock", except: []string{"tapstack/vsockconn"}, tests: true, reason: "AF_VSOCK's room is tapstack/vsockconn"},
+		{from: "", to: "github.com/vishvananda/netlink", except: []string{"tapstack/tap"}, tests: true, reason: "netlink's room is tapstack/tap"},
+		{from: "", to: "github.com/fxamacker/cbor/v2", except: []string{"attestation"}, tests: true, reason: "CBOR is spoken by the module and in its documents, nowhere else"},
+		{from: "", to: "github.com/pelletier/go-toml/v2", except: []string{"tapstack/settings", "attestation"}, tests: true, reason: "TOML is read by tapstack/settings, and by the policy of attestation, which may not import it"},
+		{from: "", to: "github.com/kballard/go-shellquote", except: []string{"enclave/config"}, tests: true, reason: "a command line is parsed once, when the configuration is"},
+		{from: "", to: "github.com/go-chi/chi/v5", except: []string{"enclave"}, tests: true, reason: "routes are the enclave's business; revproxy knows none"},
+		{from: "", to: "github.com/miekg/dns", except: []string{"host"}, tests: true, reason: "names are resolved by the host, which is not trusted for them"},
+	}
+}
+
+// breaks reports whether the rule forbids a package of ours, by its local path,
+// to import something.
+func (r rule) breaks(from, imported string) bool {
+	if r.from != "" && !below(from, r.from) {
+		return false
+	}
+	for _, room := range r.except {
+		if below(from, room) {
+			return false
+		}
+	}
+	return below(local(imported), r.to)
+}
+
+func TestImportRules(t *testing.T) {
+	t.Parallel()
+	all := list(t, "./...")
+	for _, tags := range []string{"", "sim"} {
+		t.Run("tags "+tags, func(t *testing.T) {
+			t.Parallel()
+			for _, p := range list(t, "-tags", tags, "./...") {
+				for _, r := range rules() {
+					imports := p.Imports
+					if r.tests {
+						imports = slices.Concat(p.Imports, p.TestImports, p.XTestImports)
+					}
+					for _, imported := range imports {
+						if r.breaks(p.local(), imported) {
+							t.Errorf("%s imports %s: %s", p.local(), local(imported), r.reason)
+						}
+					}
+				}
+			}
+		})
+	}
+	// A rule about a room that was renamed would hold for ever.
+	for _, r := range rules() {
+		for _, room := range append([]string{r.from, r.to}, r.except...) {
+			if room == "" || strings.Contains(room, ".") {
+				continue
+			}
+			if !slices.ContainsFunc(all, func(p listedPackage) bool { return below(p.local(), room) }) {
+				t.Errorf("a rule names %s, which does not exist", room)
+			}
+		}
+	}
+}
+
+// TestSimulationIsTagged: the simulated module is for tests, and for files that
+// only enclave-sim and bench are built from.
+func TestSimulationIsTagged(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t, "./...") {
+		if below(p.local(), "bench") || below(p.local(), "attestation/attestationtest") {
+			continue
+		}
+		if slices.Contains(p.Imports, module+"/attestation/attestationtest") {
+			t.Errorf("%s imports attestationtest without the tag sim", p.local())
+		}
+		if !below(p.local(), "host") && slices.Contains(p.Imports, module+"/tapstack/simvsock") {
+			t.Errorf("%s imports simvsock without the tag sim", p.local())
+		}
+	}
+}
