@@ -2,6 +2,7 @@ package vsockconn
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"syscall"
 	"time"
@@ -71,11 +72,7 @@ func (k *kernel) Dial(ctx context.Context, to Addr) (net.Conn, error) {
 	if err != nil {
 		return nil, explain("dial", to, err, dialRemedies())
 	}
-	if err := k.sockets.setBuffer(raw, k.options.Buffer); err != nil {
-		raw.Close()
-		return nil, explain("raise the buffer of", to, err, nil)
-	}
-	return newConn(raw, to), nil
+	return k.newConn(raw, to), nil
 }
 
 func (k *kernel) Listen(port uint32) (net.Listener, error) {
@@ -95,21 +92,18 @@ type listener struct {
 	kernel *kernel
 }
 
-// Accept waits for a connection. A connection whose peer is gone before its
-// buffer is raised is not an error of the listener: the next one is waited for.
+// Accept waits for a connection.
 func (l *listener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		raw, ok := c.(rawConn)
-		if !ok || l.kernel.sockets.setBuffer(raw, l.kernel.options.Buffer) != nil {
-			c.Close()
-			continue
-		}
-		return newConn(raw, toAddr(raw.RemoteAddr())), nil
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
+	raw, ok := c.(rawConn)
+	if !ok {
+		c.Close()
+		return nil, fmt.Errorf("vsockconn: accept on %s: a %T is no VSOCK connection", l.Addr(), c)
+	}
+	return l.kernel.newConn(raw, toAddr(raw.RemoteAddr())), nil
 }
 
 // Addr returns the Addr that is listened on.
@@ -121,7 +115,11 @@ type conn struct {
 	local, remote net.Addr // made once: an Addr in an interface allocates
 }
 
-func newConn(raw rawConn, remote Addr) *conn {
+// newConn raises the buffer of raw and gives it our addresses. A buffer that
+// cannot be raised keeps the kernel's size, and a connection that is slower than
+// it could be is better than none.
+func (k *kernel) newConn(raw rawConn, remote Addr) *conn {
+	_ = k.sockets.setBuffer(raw, k.options.Buffer)
 	return &conn{rawConn: raw, local: toAddr(raw.LocalAddr()), remote: remote}
 }
 
