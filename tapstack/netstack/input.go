@@ -1,0 +1,110 @@
+package netstack
+
+import (
+	"net/netip"
+	"slices"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/corridor-enclave/corridor/tapstack"
+)
+
+// Offsets into an Ethernet frame.
+const (
+	sourceMAC    = 6
+	etherType    = 12
+	payload      = 14
+	macLen       = 6
+	ipv4Protocol = payload + 9
+	ipv4Source   = payload + 12
+	ipv4Target   = payload + 16
+	ipv4End      = payload + header.IPv4MinimumSize
+	arpOperation = payload + 7 // the low byte; the high one is zero for all known
+	arpSender    = payload + 14
+	arpTarget    = payload + 24
+	arpEnd       = payload + header.ARPSize
+)
+
+// input takes one frame from the enclave, of at least tapstack.MinFrame bytes.
+// What the stack has no use for is dropped and counted; the stack itself
+// decides about the rest. The frame is copied.
+func (s *Stack) input(frame []byte) {
+	s.counts.uplinkFrames.Add(1)
+	s.counts.uplinkBytes.Add(uint64(len(frame)))
+	switch protocol := header.Ethernet(frame).Type(); protocol {
+	case arp.ProtocolNumber:
+		s.inputARP(frame)
+	case ipv4.ProtocolNumber:
+		s.inputIPv4(frame)
+	default:
+		s.counts.dropProtocol.Add(1)
+	}
+}
+
+// inputARP answers requests for the gateway and its aliases only. The stack by
+// itself would answer for every address, also for the enclave's own, which then
+// seems to be taken twice.
+func (s *Stack) inputARP(frame []byte) {
+	if len(frame) < arpEnd {
+		s.counts.dropMalformed.Add(1)
+		return
+	}
+	if frame[arpOperation] == byte(header.ARPRequest) && !s.answersFor(ipv4At(frame, arpTarget)) {
+		s.counts.dropNotForGateway.Add(1)
+		return
+	}
+	s.learn(frame, ipv4At(frame, arpSender))
+	s.deliver(arp.ProtocolNumber, frame)
+}
+
+// inputIPv4 drops ICMP to others than the gateway: the stack by itself would
+// answer an echo request in the name of any machine, reachable or not.
+func (s *Stack) inputIPv4(frame []byte) {
+	if len(frame) < ipv4End {
+		s.counts.dropMalformed.Add(1)
+		return
+	}
+	if frame[ipv4Protocol] == byte(header.ICMPv4ProtocolNumber) && ipv4At(frame, ipv4Target) != tapstack.GatewayAddr() {
+		s.counts.dropNotForGateway.Add(1)
+		return
+	}
+	s.learn(frame, ipv4At(frame, ipv4Source))
+	s.deliver(ipv4.ProtocolNumber, frame)
+}
+
+// learn corrects the hardware address of the enclave, which is a static
+// neighbour from the start, so that nothing ever waits for ARP. Only the
+// goroutine that reads the stream calls it.
+func (s *Stack) learn(frame []byte, sender netip.Addr) {
+	mac := frame[sourceMAC : sourceMAC+macLen]
+	isGroup := mac[0]&1 != 0
+	if sender != tapstack.EnclaveAddr() || isGroup || slices.Equal(mac, s.enclaveMAC) {
+		return
+	}
+	copy(s.enclaveMAC, mac)
+	// It can fail only for a card that does not exist.
+	_ = s.setEnclaveMAC()
+}
+
+// setEnclaveMAC makes enclaveMAC that of the static neighbour.
+func (s *Stack) setEnclaveMAC() tcpip.Error {
+	return s.stack.AddStaticNeighbor(nicID, ipv4.ProtocolNumber, stackAddr(tapstack.EnclaveAddr()), tcpip.LinkAddress(s.enclaveMAC))
+}
+
+func (s *Stack) deliver(protocol tcpip.NetworkProtocolNumber, frame []byte) {
+	p := stack.NewPacketBuffer(stack.PacketBufferOptions{
+		Payload: buffer.MakeWithData(frame[payload:]),
+	})
+	s.card.deliver(protocol, p)
+	p.DecRef()
+}
+
+// ipv4At reads an address; the caller has checked that it is there.
+func ipv4At(frame []byte, at int) netip.Addr {
+	return netip.AddrFrom4([4]byte(frame[at : at+4]))
+}

@@ -1,0 +1,172 @@
+// Package netstacktest is the enclave in a test's memory: a TCP/IP stack with
+// the enclave's addresses that speaks frames over a stream, as a TAP device and
+// its pump would. It opens no device and needs no privilege; only tests import
+// it.
+package netstacktest
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/corridor-enclave/corridor/tapstack"
+)
+
+const (
+	nicID     tcpip.NICID = 1
+	queueSize             = 4096 // frames to the host that may wait for the stream
+)
+
+// An Enclave is the enclave's end of the link, with an ARP cache, a default
+// route to the gateway and the kernel's part of TCP.
+type Enclave struct {
+	stack *stack.Stack
+	link  *channel.Endpoint
+	eth   stack.LinkEndpoint
+}
+
+// NewEnclave returns an Enclave with the usual addresses. It is closed when the
+// test ends; Carry connects it.
+func NewEnclave(t testing.TB) *Enclave {
+	t.Helper()
+	e := &Enclave{
+		stack: stack.New(stack.Options{
+			NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
+			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+		}),
+		link: channel.New(queueSize, tapstack.DefaultMTU, tcpip.LinkAddress(tapstack.EnclaveMAC())),
+	}
+	e.link.LinkEPCapabilities = stack.CapabilityResolutionRequired
+	e.eth = ethernet.New(e.link)
+	must(t, e.stack.CreateNIC(nicID, e.eth))
+	must(t, e.stack.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
+		Protocol:          ipv4.ProtocolNumber,
+		AddressWithPrefix: tcpip.AddressWithPrefix{Address: stackAddr(tapstack.EnclaveAddr()), PrefixLen: 24},
+	}, stack.AddressProperties{}))
+	e.stack.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, Gateway: stackAddr(tapstack.GatewayAddr()), NIC: nicID},
+	})
+	t.Cleanup(e.stack.Destroy)
+	return e
+}
+
+func must(t testing.TB, err tcpip.Error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("set up the enclave's stack: %s", err)
+	}
+}
+
+// Carry exchanges frames with the host over conn until either ends; it returns
+// when both of its goroutines are gone, with the reason why reading ended.
+func (e *Enclave) Carry(conn net.Conn) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	var up sync.WaitGroup
+	up.Go(func() { e.uplink(ctx, conn) })
+	err := e.downlink(conn)
+	cancel()
+	conn.Close()
+	up.Wait()
+	return err
+}
+
+func (e *Enclave) uplink(ctx context.Context, conn net.Conn) {
+	defer conn.Close()
+	for {
+		p := e.link.ReadContext(ctx)
+		if p == nil {
+			return
+		}
+		frame := p.ToView().AsSlice()
+		b := binary.LittleEndian.AppendUint16(nil, uint16(len(frame)))
+		_, err := conn.Write(append(b, frame...))
+		p.DecRef()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (e *Enclave) downlink(conn net.Conn) error {
+	var length [2]byte
+	for {
+		if _, err := io.ReadFull(conn, length[:]); err != nil {
+			return err
+		}
+		frame := make([]byte, binary.LittleEndian.Uint16(length[:]))
+		if _, err := io.ReadFull(conn, frame); err != nil {
+			return err
+		}
+		p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(frame)})
+		e.link.InjectInbound(0, p) // the Ethernet layer reads the protocol itself
+		p.DecRef()
+	}
+}
+
+// DialTCP connects from the enclave to anywhere.
+func (e *Enclave) DialTCP(ctx context.Context, to netip.AddrPort) (*gonet.TCPConn, error) {
+	return gonet.DialContextTCP(ctx, e.stack, fullAddress(to), ipv4.ProtocolNumber)
+}
+
+// DialUDP sends datagrams from the enclave to one address.
+func (e *Enclave) DialUDP(to netip.AddrPort) (net.Conn, error) {
+	remote := fullAddress(to)
+	return gonet.DialUDP(e.stack, nil, &remote, ipv4.ProtocolNumber)
+}
+
+// SendUnreachable sends one datagram and returns the error that an ICMP message
+// brings back for it; or the context's, if none comes.
+func (e *Enclave) SendUnreachable(ctx context.Context, to netip.AddrPort) error {
+	var wq waiter.Queue
+	ep, err := e.stack.NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, &wq)
+	if err != nil {
+		return errors.New(err.String())
+	}
+	defer ep.Close()
+	entry, failed := waiter.NewChannelEntry(waiter.EventErr)
+	wq.EventRegister(&entry)
+	defer wq.EventUnregister(&entry)
+	if err := ep.Connect(fullAddress(to)); err != nil {
+		return errors.New(err.String())
+	}
+	if _, err := ep.Write(bytes.NewReader([]byte("?")), tcpip.WriteOptions{}); err != nil {
+		return errors.New(err.String())
+	}
+	select {
+	case <-failed:
+		return errors.New(ep.LastError().String())
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ListenTCP accepts connections in the enclave.
+func (e *Enclave) ListenTCP(port uint16) (net.Listener, error) {
+	return gonet.ListenTCP(e.stack, fullAddress(netip.AddrPortFrom(tapstack.EnclaveAddr(), port)), ipv4.ProtocolNumber)
+}
+
+func stackAddr(a netip.Addr) tcpip.Address { return tcpip.AddrFrom4(a.As4()) }
+
+func fullAddress(a netip.AddrPort) tcpip.FullAddress {
+	return tcpip.FullAddress{NIC: nicID, Addr: stackAddr(a.Addr()), Port: a.Port()}
+}

@@ -1,0 +1,166 @@
+package netstack
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/corridor-enclave/corridor/tapstack"
+)
+
+const (
+	// queueLimit is how many bytes may wait for the stream before segments with
+	// payload are made to wait. More would only add to the delay of every other
+	// flow: at 1 GB/s a full queue is one millisecond.
+	queueLimit = 1 << 20
+	// queueHardLimit is where everything else is dropped. It is beyond queueLimit,
+	// so that bulk data does not push out acknowledgements and DNS answers.
+	queueHardLimit = 2 << 20
+	// maxWrite bounds one write to the stream. Below 32 KiB a write becomes one
+	// VSOCK packet on every virtio driver seen so far; larger ones have been
+	// split in ways that cost more than they save.
+	maxWrite = 31 << 10
+	// lengthField is the size of the length in front of each frame.
+	lengthField = 2
+)
+
+// A queue holds the packets between the stack's many goroutines and the one
+// writer of the stream.
+//
+//	         open                     push    queued, written by the writer
+//	closed ────────► opened ───────►  push    waits above queueLimit (payload)
+//	       ◄────────                  push    dropped above queueHardLimit
+//	         close   (what is left is dropped; who waits, goes on)
+type queue struct {
+	counts *counters
+
+	mu      sync.Mutex
+	more    sync.Cond // for the writer: pending is not empty, or closed
+	room    sync.Cond // for senders: below queueLimit, or closed
+	opened  bool
+	pending []*stack.PacketBuffer
+	bytes   int // pending, and taken but not yet written
+}
+
+func newQueue(counts *counters) *queue {
+	q := &queue{counts: counts}
+	q.more.L = &q.mu
+	q.room.L = &q.mu
+	return q
+}
+
+// push queues the packet, or drops and counts it. The queue takes its own
+// reference.
+func (q *queue) push(p *stack.PacketBuffer, mayWait bool) {
+	size := lengthField + p.Size()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for mayWait && q.opened && q.bytes > queueLimit {
+		q.room.Wait()
+	}
+	if !q.opened {
+		q.counts.dropNoStream.Add(1)
+		return
+	}
+	if q.bytes+size > queueHardLimit {
+		q.counts.dropQueueFull.Add(1)
+		return
+	}
+	q.bytes += size
+	q.pending = append(q.pending, p.IncRef())
+	if len(q.pending) == 1 {
+		q.more.Signal()
+	}
+}
+
+// take waits for packets and returns all there are, in the order of push; the
+// caller owns the references. spare is a slice to use for the next ones. It
+// returns nil when the queue is closed.
+func (q *queue) take(spare []*stack.PacketBuffer) []*stack.PacketBuffer {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.opened && len(q.pending) == 0 {
+		q.more.Wait()
+	}
+	if !q.opened {
+		return nil
+	}
+	taken := q.pending
+	q.pending = spare[:0]
+	return taken
+}
+
+// written says that n bytes of taken packets have left.
+func (q *queue) written(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.bytes -= n
+	if q.bytes <= queueLimit {
+		q.room.Broadcast()
+	}
+}
+
+func (q *queue) open() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.opened = true
+	q.bytes = 0
+}
+
+// close drops what is queued and lets everybody go who waits.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.opened = false
+	q.counts.dropNoStream.Add(uint64(len(q.pending)))
+	release(q.pending)
+	q.pending = nil
+	q.more.Broadcast()
+	q.room.Broadcast()
+}
+
+// release gives up the references.
+func release(packets []*stack.PacketBuffer) {
+	for i, p := range packets {
+		p.DecRef()
+		packets[i] = nil
+	}
+}
+
+// appendFrame appends the packet with its length in front to dst.
+func appendFrame(dst []byte, p *stack.PacketBuffer) []byte {
+	dst = binary.LittleEndian.AppendUint16(dst, uint16(p.Size()))
+	// The list begins with the header room that was reserved and not used: skip
+	// bytes of it are not part of the frame. Sending them would desynchronise the
+	// stream without any error.
+	views, skip := p.AsViewList()
+	for v := views.Front(); v != nil; v = v.Next() {
+		b := v.AsSlice()
+		if skip >= len(b) {
+			skip -= len(b)
+			continue
+		}
+		dst = append(dst, b[skip:]...)
+		skip = 0
+	}
+	return dst
+}
+
+// batch fills buf with as many whole frames from packets as fit into maxWrite,
+// at least one, and returns the bytes and how many packets they are.
+func batch(buf []byte, packets []*stack.PacketBuffer) ([]byte, int) {
+	buf = buf[:0]
+	for i, p := range packets {
+		if i > 0 && len(buf)+lengthField+p.Size() > maxWrite {
+			return buf, i
+		}
+		buf = appendFrame(buf, p)
+	}
+	return buf, len(packets)
+}
+
+// batchBuffer returns a buffer that batch never has to grow for the MTU.
+func batchBuffer(mtu int) []byte {
+	return make([]byte, 0, max(maxWrite, lengthField+tapstack.MinFrame+mtu))
+}

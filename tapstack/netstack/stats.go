@@ -1,0 +1,78 @@
+package netstack
+
+import (
+	"reflect"
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+)
+
+// Stats is what has passed a Stack since it was made. Bytes are those of
+// Ethernet frames, without the length in front of each.
+type Stats struct {
+	Streams                       uint64 // streams that were ever attached
+	UplinkFrames, UplinkBytes     uint64 // from the enclave
+	DownlinkFrames, DownlinkBytes uint64 // to the enclave
+	Drops                         Drops
+}
+
+// Drops counts packets that went no further, by cause.
+type Drops struct {
+	NoStream      uint64 // to the enclave, while no stream was attached
+	QueueFull     uint64 // to the enclave, which did not take frames fast enough
+	Protocol      uint64 // from the enclave: neither IPv4 nor ARP
+	Malformed     uint64 // from the enclave: too short for its own headers
+	NotForGateway uint64 // from the enclave: ARP or ICMP to an address that is not the gateway
+	InFlight      uint64 // SYNs from the enclave, while too many flows were undecided
+}
+
+// counters are the live form of Stats.
+type counters struct {
+	streams                                                  atomic.Uint64
+	uplinkFrames, uplinkBytes, downlinkFrames, downlinkBytes atomic.Uint64
+	dropNoStream, dropQueueFull, dropProtocol, dropMalformed atomic.Uint64
+	dropNotForGateway                                        atomic.Uint64
+}
+
+// Stats returns the counters of now.
+func (s *Stack) Stats() Stats {
+	c := &s.counts
+	return Stats{
+		Streams:        c.streams.Load(),
+		UplinkFrames:   c.uplinkFrames.Load(),
+		UplinkBytes:    c.uplinkBytes.Load(),
+		DownlinkFrames: c.downlinkFrames.Load(),
+		DownlinkBytes:  c.downlinkBytes.Load(),
+		Drops: Drops{
+			NoStream:      c.dropNoStream.Load(),
+			QueueFull:     c.dropQueueFull.Load(),
+			Protocol:      c.dropProtocol.Load(),
+			Malformed:     c.dropMalformed.Load(),
+			NotForGateway: c.dropNotForGateway.Load(),
+			InFlight:      s.stack.Stats().TCP.ForwardMaxInFlightDrop.Value(),
+		},
+	}
+}
+
+// Counters returns every counter of the stack below as a tree of maps with
+// uint64 leaves, named as gVisor names them: TCP.Retransmits, for example. It is
+// what gvproxy shows under /stats.
+func (s *Stack) Counters() map[string]any {
+	tree := map[string]any{}
+	collectCounters(tree, reflect.ValueOf(s.stack.Stats()))
+	return tree
+}
+
+func collectCounters(tree map[string]any, v reflect.Value) {
+	for field, value := range v.Fields() {
+		if value.Kind() == reflect.Struct {
+			branch := map[string]any{}
+			collectCounters(branch, value)
+			tree[field.Name] = branch
+			continue
+		}
+		if counter, ok := value.Interface().(*tcpip.StatCounter); ok {
+			tree[field.Name] = counter.Value()
+		}
+	}
+}

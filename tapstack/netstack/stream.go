@@ -1,0 +1,175 @@
+package netstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/corridor-enclave/corridor/tapstack"
+)
+
+// writeTimeout is how long the enclave may refuse to take a single byte before
+// its stream is given up. A stream that is stuck for good would otherwise hold
+// every flow until the kernel notices, which for VSOCK is never.
+const writeTimeout = 30 * time.Second
+
+var (
+	// ErrReplaced reports that a newer stream took over. The caller has nothing
+	// to do: the Stack lives on with the newer one.
+	ErrReplaced = errors.New("netstack: replaced by a newer stream")
+	// ErrStalled reports that the enclave took no byte for too long. The stream
+	// is closed; the enclave is expected to open a new one.
+	ErrStalled = errors.New("netstack: the enclave takes no frames")
+)
+
+// A stream is one attached connection.
+type stream struct {
+	conn net.Conn
+	done chan struct{} // closed when both goroutines are gone
+
+	once  sync.Once
+	cause error // valid after once
+}
+
+// end closes the stream. The first cause wins.
+func (st *stream) end(cause error) {
+	st.once.Do(func() {
+		st.cause = cause
+		st.conn.Close()
+	})
+}
+
+// Attach exchanges frames with the enclave over conn until the stream ends, and
+// closes it. It returns nil when ctx ended it, ErrReplaced when a newer Attach
+// did, ErrClosed when the Stack is closed, and otherwise why the stream cannot
+// be used any more: io.EOF for an orderly end, tapstack.ErrFrameSize when the
+// enclave lost the framing, ErrStalled, or an error of the connection. After
+// any of them another stream may be attached.
+func (s *Stack) Attach(ctx context.Context, conn net.Conn) error {
+	st := &stream{conn: conn, done: make(chan struct{})}
+	old, err := s.replaceStream(st)
+	if err != nil {
+		conn.Close()
+		return err
+	}
+	if old != nil {
+		old.end(ErrReplaced)
+		<-old.done
+	}
+	defer close(st.done)
+	defer context.AfterFunc(ctx, func() { st.end(nil) })()
+
+	s.counts.streams.Add(1)
+	s.card.queue.open()
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		st.end(s.writeStream(st))
+	})
+	st.end(s.readStream(st))
+	s.card.queue.close()
+	writer.Wait()
+	s.forgetStream(st)
+	return st.cause
+}
+
+// Attached reports whether a stream is attached now.
+func (s *Stack) Attached() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stream != nil
+}
+
+func (s *Stack) replaceStream(st *stream) (old *stream, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	old, s.stream = s.stream, st
+	return old, nil
+}
+
+// forgetStream is for the stream that was not replaced.
+func (s *Stack) forgetStream(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stream == st {
+		s.stream = nil
+	}
+}
+
+// readStream delivers frames to the stack until the stream fails. It never
+// waits for the writer.
+func (s *Stack) readStream(st *stream) error {
+	frames := tapstack.NewFrameReader(st.conn)
+	buf := make([]byte, tapstack.MaxFrame)
+	for {
+		n, err := frames.ReadFrame(buf)
+		if err != nil {
+			return fmt.Errorf("netstack: uplink: %w", err)
+		}
+		s.input(buf[:n])
+	}
+}
+
+// writeStream writes queued packets to the stream until either is closed. What
+// gathers while a write is under way leaves with the next one.
+func (s *Stack) writeStream(st *stream) error {
+	buf := batchBuffer(s.mtu)
+	var spare []*stack.PacketBuffer
+	for {
+		taken := s.card.queue.take(spare)
+		if taken == nil {
+			return nil
+		}
+		err := s.writePackets(st.conn, buf, taken)
+		release(taken)
+		if err != nil {
+			return err
+		}
+		spare = taken
+	}
+}
+
+// writePackets writes all packets in as few writes as maxWrite allows.
+func (s *Stack) writePackets(conn net.Conn, buf []byte, packets []*stack.PacketBuffer) error {
+	for len(packets) > 0 {
+		b, n := batch(buf, packets)
+		if err := writeAll(conn, b); err != nil {
+			s.counts.dropNoStream.Add(uint64(len(packets)))
+			return err
+		}
+		s.counts.downlinkFrames.Add(uint64(n))
+		s.counts.downlinkBytes.Add(uint64(len(b) - n*lengthField))
+		s.card.queue.written(len(b))
+		packets = packets[n:]
+	}
+	return nil
+}
+
+// writeAll writes b, however slow, as long as something moves.
+func writeAll(conn net.Conn, b []byte) error {
+	for len(b) > 0 {
+		if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return fmt.Errorf("netstack: downlink: %w", err)
+		}
+		n, err := conn.Write(b)
+		b = b[n:]
+		if n > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("%w: nothing for %s", ErrStalled, writeTimeout)
+		}
+		if err != nil {
+			return fmt.Errorf("netstack: downlink: %w", err)
+		}
+	}
+	return nil
+}
