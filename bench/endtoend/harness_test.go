@@ -9,12 +9,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/corridor-enclave/corridor/bench/binaries"
 	"github.com/corridor-enclave/corridor/bench/process"
 	"github.com/corridor-enclave/corridor/bench/sampleapp"
 	"github.com/corridor-enclave/corridor/tapstack/tapstacktest"
@@ -40,18 +39,9 @@ func runTests(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
-	for _, b := range [][]string{
-		{"host", "./host"},
-		{"enclave-sim", "-tags", "sim", "./enclave"},
-		{"attest", "./attestation/attest"},
-		{"bench", "./bench"},
-	} {
-		args := append([]string{"build", "-o", filepath.Join(dir, b[0])}, b[1:]...)
-		cmd := exec.Command("go", args...)
-		cmd.Dir = filepath.Join("..", "..")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "go %s: %v\n%s", strings.Join(args, " "), err, out)
+	for _, p := range []binaries.Program{binaries.Host, binaries.EnclaveSim, binaries.Attest, binaries.Bench} {
+		if _, err := binaries.Build(context.Background(), dir, p); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 	}
