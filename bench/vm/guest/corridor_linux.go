@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/corridor-enclave/corridor/bench/process"
+	"github.com/corridor-enclave/corridor/bench/sampleapp"
+)
+
+const (
+	fqdn      = "vm.corridor.example"
+	published = "127.0.0.1:8443"
+	appInside = "127.0.0.1:8081" // on the enclave's own loopback
+	tapName   = "tap0"
+)
+
+// A corridor is both ends, as a user would start them.
+type corridor struct {
+	origin  *origin
+	host    *process.Process
+	enclave *process.Process
+	client  *http.Client
+}
+
+// newClient returns a client from outside. The certificate is self-signed; without
+// a security module in this machine there is no proof for it either.
+func newClient() *http.Client {
+	return &http.Client{Timeout: patience, Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{ServerName: fqdn, InsecureSkipVerify: true},
+	}}
+}
+
+func (c *corridor) startHost(ctx context.Context) error {
+	host, err := process.Start(process.Command{
+		Path: "/bin/host", Echo: os.Stderr,
+		Args: []string{"--vsock", "kernel", "--publish", published + "=link:443", "--control", "unix:/run/host.sock"},
+	})
+	if err != nil {
+		return err
+	}
+	c.host = host
+	wait, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err = host.WaitMessage(wait, "published")
+	return err
+}
+
+func (c *corridor) startEnclave(ctx context.Context) (values, error) {
+	enclave, err := process.Start(process.Command{
+		Name: "enclave", Path: "/init", Echo: os.Stderr,
+		Args: []string{"alone", "/bin/enclave", "--vsock", "kernel", "--parent-cid", "1", "--link-port", strconv.Itoa(wirePort),
+			"--tap-name", tapName, "--fqdn", fqdn, "--app", "http://" + appInside, "--app-cmd", "/init app " + appInside},
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.enclave = enclave
+	wait, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	up, err := enclave.WaitMessage(wait, "link up")
+	return values{"link": up.Fields}, err
+}
+
+// get asks the front for a path, through the published port.
+func (c *corridor) get(ctx context.Context, path string) (int, string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+published+path, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	request.Host = fqdn
+	response, err := c.client.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	return response.StatusCode, string(body), err
+}
+
+// untilAnswered asks again until the app inside answers.
+func (c *corridor) untilAnswered(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	pause := time.NewTicker(50 * time.Millisecond)
+	defer pause.Stop()
+	for {
+		status, body, err := c.get(ctx, "/hello")
+		if err == nil && status == http.StatusOK && body == "hello world\n" {
+			return nil
+		}
+		select {
+		case <-pause.C:
+			c.client.CloseIdleConnections()
+		case <-ctx.Done():
+			return fmt.Errorf("guest: no answer from the app, at last %d %q %v", status, body, err)
+		}
+	}
+}
+
+// fetch has the app inside download a path of the server outside.
+func (c *corridor) fetch(ctx context.Context, path string, n int64) (values, error) {
+	start := time.Now()
+	status, body, err := c.get(ctx, "/fetch?url="+url.QueryEscape("http://"+originAddress+path))
+	if err != nil {
+		return nil, err
+	}
+	if status != http.StatusOK {
+		return nil, fmt.Errorf("guest: download %s: %d %s", path, status, body)
+	}
+	var got sampleapp.Fetched
+	if err := json.Unmarshal([]byte(body), &got); err != nil {
+		return nil, fmt.Errorf("guest: download %s: %w", path, err)
+	}
+	if got.Bytes != n || got.SHA256 != sampleapp.PatternSHA256(n) {
+		return nil, fmt.Errorf("guest: download %s: %d bytes with SHA-256 %s", path, got.Bytes, got.SHA256)
+	}
+	return values{"bytes": n, "sha256": got.SHA256, "seconds": time.Since(start).Seconds()}, nil
+}
+
+// apart checks that the enclave has a network of its own, with nothing in it but
+// its loopback and the TAP device, and that the host's network has no such device.
+func (c *corridor) apart() (values, error) {
+	inside, err := interfaces(fmt.Sprintf("/proc/%d/net/dev", c.enclave.PID()))
+	if err != nil {
+		return nil, err
+	}
+	outside, err := interfaces("/proc/1/net/dev")
+	if err != nil {
+		return nil, err
+	}
+	if len(inside) != 2 || inside[tapName] == 0 {
+		return nil, fmt.Errorf("guest: the enclave's interfaces are %v, want lo and a %s that was used", inside, tapName)
+	}
+	if _, ok := outside[tapName]; ok {
+		return nil, fmt.Errorf("guest: %s is in the host's network", tapName)
+	}
+	return values{"inside": inside, "outside": outside}, nil
+}
+
+// interfaces returns each interface and the bytes that it has received
+// (Documentation/filesystems/proc.rst, /proc/net/dev).
+func interfaces(path string) (map[string]int64, error) {
+	table, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("guest: list interfaces: %w", err)
+	}
+	list := map[string]int64{}
+	for line := range strings.Lines(string(table)) {
+		name, counters, ok := strings.Cut(line, ":")
+		if !ok {
+			continue // one of the two lines of heading
+		}
+		first, _, _ := strings.Cut(strings.TrimSpace(counters), " ")
+		bytes, err := strconv.ParseInt(first, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("guest: counters of %s: %w", name, err)
+		}
+		list[strings.TrimSpace(name)] = bytes
+	}
+	return list, nil
+}
+
+// attestationRefused: this machine has no security module, and the production
+// enclave must say so instead of making something up.
+func (c *corridor) attestationRefused(ctx context.Context) (values, error) {
+	status, body, err := c.get(ctx, "/enclave/attestation?nonce="+strings.Repeat("0f", 20))
+	if err != nil {
+		return nil, err
+	}
+	if status != http.StatusServiceUnavailable {
+		return nil, fmt.Errorf("guest: attestation without a module: %d %q, want 503", status, body)
+	}
+	return values{"status": status, "body": body}, nil
+}
+
+// stop asks both ends to end, the enclave first.
+func (c *corridor) stop() (values, error) {
+	enclave, host := c.enclave.Stop(patience), c.host.Stop(patience)
+	if enclave != 0 || host != 0 {
+		return nil, errors.New("guest: exit codes: enclave " + strconv.Itoa(enclave) + ", host " + strconv.Itoa(host))
+	}
+	return nil, nil
+}
