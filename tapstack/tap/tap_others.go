@@ -1,0 +1,35 @@
+//go:build !linux
+
+package tap
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+)
+
+// A Device is an open TAP device. There is none on this system.
+type Device struct{}
+
+func unsupported(doing string) error {
+	return fmt.Errorf("tap: %s on %s: %w", doing, runtime.GOOS, errors.ErrUnsupported)
+}
+
+func open(string) (*Device, error) { return nil, unsupported("open") }
+func configure(Settings) error     { return unsupported("configure") }
+func loopbackUp() error            { return unsupported("bring the loopback up") }
+
+// Name returns nothing.
+func (*Device) Name() string { return "" }
+
+// ReadFrame fails.
+func (*Device) ReadFrame([]byte) (int, error) { return 0, unsupported("read") }
+
+// WriteFrame fails.
+func (*Device) WriteFrame([]byte) error { return unsupported("write") }
+
+// MTU returns 0.
+func (*Device) MTU() int { return 0 }
+
+// Close fails.
+func (*Device) Close() error { return unsupported("close") }
