@@ -66,7 +66,7 @@ func (a Accept) label(i int) string {
 	if a.Name == "" {
 		return fmt.Sprintf("%d", i+1)
 	}
-	return fmt.Sprintf("%d (%s)", i+1, a.Name)
+	return fmt.Sprintf("%d (%q)", i+1, a.Name)
 }
 
 func (a Accept) validate(allowDebug bool) error {

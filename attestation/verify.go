@@ -71,6 +71,9 @@ func (v *Verifier) chain(u *Unverified) ([]*x509.Certificate, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %v", certificateName(depth, length), err)
 		}
+		if bytes.Equal(cert.RawIssuer, cert.RawSubject) {
+			return nil, fmt.Errorf("%s: issued by itself", certificateName(depth, length))
+		}
 		chain = append(chain, cert)
 	}
 	root, err := v.rootOf(chain[len(chain)-1])
@@ -159,8 +162,8 @@ func checkLeafUsage(cert *x509.Certificate) error {
 	return nil
 }
 
-// checkCAUsage counts every CA below, also self-issued ones that RFC 5280 would
-// not count: AWS has none.
+// checkCAUsage counts every CA below, as RFC 5280, section 4.2.1.9, does where
+// none is issued by itself.
 func checkCAUsage(cert *x509.Certificate, below int) error {
 	if !cert.IsCA {
 		return errors.New("not a CA")
