@@ -28,9 +28,6 @@ type listedPackage struct {
 	XTestImports []string
 }
 
-// own reports whether the package is one of this repository.
-func (p listedPackage) own() bool { return p.Module != nil && p.Module.Path == module }
-
 // local is the import path from the top of the repository: "tapstack/tap".
 func (p listedPackage) local() string { return local(p.ImportPath) }
 
