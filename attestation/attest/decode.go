@@ -1,0 +1,87 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/corridor-enclave/corridor/attestation"
+)
+
+// decode prints a document that nobody has verified.
+func (c command) decode(args []string) int {
+	var asJSON bool
+	others, mistakes := parseArguments(args, []flag{boolFlag("json", &asJSON)})
+	if len(others) != 1 {
+		mistakes = append(mistakes, fmt.Errorf("%d files are given instead of one (- is standard input)", len(others)))
+	}
+	if len(mistakes) > 0 {
+		return c.misused(mistakes...)
+	}
+	input, err := c.read(others[0])
+	if err != nil {
+		fmt.Fprintf(c.stderr, "attest: %v\n", err)
+		return exitNotDone
+	}
+	u, err := parse(input)
+	if err != nil {
+		fmt.Fprintf(c.stderr, "attest: %s: %v\n", others[0], err)
+		return exitNotGenuine
+	}
+	p := printable(u.Claims)
+	if asJSON {
+		err = writeJSON(c.stdout, p)
+	} else {
+		_, err = fmt.Fprint(c.stdout, p.text(u))
+	}
+	if err != nil {
+		fmt.Fprintf(c.stderr, "attest: write the result: %v\n", err)
+		return exitNotDone
+	}
+	return exitVerified
+}
+
+func (c command) read(name string) ([]byte, error) {
+	if name == "-" {
+		return readAll(c.stdin, "standard input")
+	}
+	return readFile(name)
+}
+
+// parse takes a document as it is, or in base64 as the enclave serves it.
+func parse(input []byte) (*attestation.Unverified, error) {
+	if len(input) > 0 && input[0] < 0x80 { // text; a document begins with an array or a tag
+		raw, err := decodeBody(bytes.TrimSpace(input))
+		if err != nil {
+			return nil, err
+		}
+		input = raw
+	}
+	return attestation.Parse(input)
+}
+
+func (c *claims) text(u *attestation.Unverified) string {
+	var b strings.Builder
+	b.WriteString("UNVERIFIED: anybody may have written this\n")
+	line(&b, "module", c.ModuleID)
+	line(&b, "made at", c.Timestamp.Format(time.RFC3339Nano))
+	line(&b, "debug mode", fmt.Sprint(c.Debug))
+	for _, f := range []struct {
+		name  string
+		value []byte
+	}{{"nonce", u.Nonce}, {"public key", u.PublicKey}, {"user data", u.UserData}} {
+		if f.value == nil {
+			line(&b, f.name, "none")
+			continue
+		}
+		line(&b, f.name, fmt.Sprintf("%d bytes %s", len(f.value), hex.EncodeToString(f.value)))
+	}
+	if cert, app, err := attestation.ParseNitridingUserData(u.UserData); err == nil {
+		line(&b, "binds", hex.EncodeToString(cert[:])+", SHA-256 of a certificate")
+		line(&b, "app hash", hex.EncodeToString(app[:]))
+	}
+	c.writePCRs(&b)
+	return b.String()
+}

@@ -1,0 +1,85 @@
+// Command attest checks, from a client's side, that the other end of a TLS
+// connection is the enclave it should be. What a document has to hold, package
+// attestation says; this command fetches one, asks, and prints the answers.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// Exit codes. Where a document fails several checks the lowest code counts.
+const (
+	exitVerified          = 0
+	exitNotDone           = 1
+	exitUsage             = 2
+	exitNotGenuine        = 3
+	exitNotExpected       = 4
+	exitNotFresh          = 5
+	exitNotThisConnection = 6
+)
+
+const usage = `usage:
+  attest verify URL (--policy FILE | --pcr N=HEX ...) [flags]
+      Fetches an attestation document from the enclave at URL (https://HOST[:PORT][/PATH])
+      with a fresh nonce, and verifies it and the TLS connection it came over.
+      --policy FILE   accept the images that this TOML file lists
+      --pcr N=HEX     accept the image with this register; repeat it for more registers
+      --root FILE     trust this root (PEM or DER) instead of AWS's
+      --allow-debug   accept enclaves in debug mode, if their zeros are listed
+      --max-age D     how far the document's time may be from now (default 5m)
+      --timeout D     give up after this time (default 10s)
+      --json          print the result as JSON
+  attest decode FILE|- [--json]
+      Prints a document (raw or base64) without verifying anything.
+
+exit codes: 0 verified, 1 could not be done, 2 wrong usage, 3 not genuine, 4 not expected,
+            5 not fresh, 6 not this connection
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // after the first signal, a second one kills
+	c := command{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now}
+	os.Exit(c.run(ctx, os.Args[1:]))
+}
+
+// command is everything that the command touches besides files and network.
+type command struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	now            func() time.Time
+}
+
+func (c command) run(ctx context.Context, args []string) int {
+	name := ""
+	if len(args) > 0 {
+		name, args = args[0], args[1:]
+	}
+	switch name {
+	case "verify":
+		return c.verify(ctx, args)
+	case "decode":
+		return c.decode(args)
+	case "help", "-h", "-help", "--help":
+		fmt.Fprint(c.stdout, usage)
+		return exitVerified
+	case "":
+		return c.misused(fmt.Errorf("no subcommand"))
+	}
+	return c.misused(fmt.Errorf("unknown subcommand %q", name))
+}
+
+// misused reports every mistake of the command line and how it should be.
+func (c command) misused(mistakes ...error) int {
+	for _, err := range mistakes {
+		fmt.Fprintf(c.stderr, "attest: %v\n", err)
+	}
+	fmt.Fprint(c.stderr, usage)
+	return exitUsage
+}

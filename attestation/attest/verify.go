@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/corridor-enclave/corridor/attestation"
+)
+
+// nonceSize is what nitriding asks for: 40 hex digits.
+const nonceSize = 20
+
+func (c command) verify(ctx context.Context, args []string) int {
+	o, mistakes := parseOptions(args)
+	if len(mistakes) > 0 {
+		return c.misused(mistakes...)
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+
+	nonce := make([]byte, nonceSize)
+	rand.Read(nonce) // never fails: it ends the program rather than return
+	r := &report{URL: o.target.String()}
+	for i, a := range o.accept {
+		if !pinsImage(a) {
+			r.warn("policy", "entry %d lists none of PCR0, PCR1, PCR2 and PCR8: any image can match it", i+1)
+		}
+	}
+	f, err := fetch(ctx, o.target, nonce)
+	if err != nil {
+		fmt.Fprintf(c.stderr, "attest: could not be done: %v\n", err)
+		r.conclude(err)
+		return c.print(r, o.json)
+	}
+	r.conclude(c.check(r, o, f, nonce))
+	return c.print(r, o.json)
+}
+
+// pinsImage says whether an entry lists a register that the image determines.
+func pinsImage(a attestation.Accept) bool {
+	for _, i := range []int{0, 1, 2, 8} {
+		if _, ok := a.PCRs[i]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// check runs all checks that can be run, notes each, and returns the gravest of
+// the errors: the one with the lowest exit code.
+func (c command) check(r *report, o options, f fetched, nonce []byte) error {
+	leaf := sha256.Sum256(f.leaf)
+	r.pass("connection", "%s, certificate with SHA-256 %x", f.version, leaf)
+	raw, err := decodeBody(f.body)
+	if err != nil {
+		err = &attestation.Error{Step: attestation.StepDocument, Verdict: attestation.ErrNotGenuine, Reason: err.Error()}
+		r.note(attestation.StepDocument, err, "")
+		return err
+	}
+	verifier := attestation.Verifier{Roots: o.roots, Now: c.now}
+	d, err := verifier.Verify(raw)
+	if err != nil {
+		r.noteVerify(err)
+		return err
+	}
+	r.noteGenuine(d, len(raw))
+
+	fresh := attestation.Freshness{Nonce: nonce, MaxAge: o.maxAge}
+	now := c.now()
+	nonceErr := fresh.CheckNonce(d)
+	r.note(attestation.StepNonce, nonceErr, "%d random bytes, the ones sent", len(nonce))
+	timeErr := fresh.CheckTime(d, now)
+	r.note(attestation.StepTime, timeErr, "made at %s, %v ago", d.Timestamp.Format(time.RFC3339), now.Sub(d.Timestamp).Round(time.Millisecond))
+	image, policyErr := o.policy.Check(d, now)
+	r.Image = image
+	r.note(attestation.StepPCRs, policyErr, "as listed for image %q", image)
+	if policyErr == nil && d.InDebugMode() {
+		r.warn("debug mode", "the parent can read this enclave's console")
+	}
+	app, bindingErr := attestation.CheckBinding(d, f.leaf)
+	r.note(attestation.StepBinding, bindingErr, "the document names the certificate of this connection")
+	if bindingErr == nil && app != [32]byte{} {
+		r.AppHash = hex.EncodeToString(app[:])
+	}
+	return gravest(nonceErr, timeErr, policyErr, bindingErr)
+}
+
+func gravest(errs ...error) error {
+	var worst error
+	for _, err := range errs {
+		if err != nil && (worst == nil || exitCode(err) < exitCode(worst)) {
+			worst = err
+		}
+	}
+	return worst
+}
+
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return exitVerified
+	case errors.Is(err, attestation.ErrNotGenuine):
+		return exitNotGenuine
+	case errors.Is(err, attestation.ErrNotExpected):
+		return exitNotExpected
+	case errors.Is(err, attestation.ErrNotFresh):
+		return exitNotFresh
+	case errors.Is(err, attestation.ErrNotThisConnection):
+		return exitNotThisConnection
+	}
+	return exitNotDone
+}
