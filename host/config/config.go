@@ -1,0 +1,165 @@
+// Package config is what the user of host may set, from flags, environment and
+// TOML file into one Config that cannot be wrong. It opens nothing.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/corridor-enclave/corridor/host/publish"
+	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/settings"
+	"github.com/corridor-enclave/corridor/tapstack/simvsock"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
+)
+
+// Limits of --mtu: the smallest that every IPv4 host must take (RFC 791), and
+// the largest whose frames the link's length field can say.
+const (
+	minMTU = 576
+	maxMTU = tapstack.MaxFrame - tapstack.MinFrame
+)
+
+// A Config is valid.
+type Config struct {
+	Transport    vsockconn.Transport
+	LinkPort     uint32
+	Publish      []publish.Spec
+	Control      string // "unix:PATH", "tcp:HOST:PORT", or "" for none
+	MTU          int
+	DNS          []netip.AddrPort // empty: the host's own resolvers
+	HostLoopback bool
+	LinkAPI      bool
+	Grace        time.Duration
+	DrainTimeout time.Duration
+	LogLevel     slog.Level
+}
+
+// Synopsis is the line of help behind the program's name.
+const Synopsis = "[--publish ADDR=link:PORT[@CID]]... [--SETTING VALUE]..."
+
+// Load reads arguments (without the program's name) and environment. If help was
+// asked for, it returns the text and no Config. The error names every mistake, as
+// the user typed it.
+func Load(args, environ []string) (c Config, help string, err error) {
+	s := settings.New("host")
+	transport := settings.Var(s, "vsock", "kernel", "where enclaves are: `kernel`, dir:PATH or hybrid:PATH", parseTransport)
+	linkPort := settings.Var(s, "link-port", strconv.Itoa(tapstack.LinkPort), "VSOCK `port` that enclaves open the link to", parsePort)
+	specs := settings.List(s, "publish", "carry a port of this host into an enclave: `ADDR=link:PORT[@CID]`", publish.ParseSpec)
+	control := settings.Var(s, "control", defaultControl(environ), "address of the HTTP API: `unix:PATH`, tcp:HOST:PORT or off", parseControl)
+	mtu := settings.Var(s, "mtu", strconv.Itoa(tapstack.DefaultMTU), "largest IP packet sent to an enclave, in `bytes`", parseMTU)
+	resolvers := settings.List(s, "dns", "resolver for the enclaves' queries, `ADDR[:PORT]` (default: those of /etc/resolv.conf)", parseResolver)
+	loopback := settings.Var(s, "host-loopback", "off", "let enclaves reach this host's 127.0.0.1 as "+tapstack.HostAliasAddr().String()+", `on|off`", settings.OnOff)
+	linkAPI := settings.Var(s, "link-api", "off", "let enclaves publish ports of this host for themselves, `on|off`", settings.OnOff)
+	grace := settings.Var(s, "grace", "30s", "how long an enclave's flows outlive its link, a `duration`", parseDuration)
+	drain := settings.Var(s, "drain-timeout", "30s", "how long published connections may go on after SIGTERM, a `duration`", parseDuration)
+	level := settings.Var(s, "log-level", "info", "least important log lines: `debug`, info, warn or error", parseLevel)
+
+	rest, wantsHelp := s.Load(args, environ)
+	if wantsHelp {
+		var b strings.Builder
+		err := s.WriteUsage(&b, Synopsis)
+		return Config{}, b.String(), err
+	}
+	for _, arg := range rest {
+		s.Reject("publish", "%q: unexpected argument", arg)
+	}
+	rejectDuplicates(s, *specs)
+	if err := s.Err(); err != nil {
+		return Config{}, "", err
+	}
+	return Config{
+		Transport: *transport, LinkPort: *linkPort, Publish: *specs, Control: *control, MTU: *mtu, DNS: *resolvers,
+		HostLoopback: *loopback, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
+	}, "", nil
+}
+
+// rejectDuplicates finds ports that are published twice; port 0 is a different
+// one each time.
+func rejectDuplicates(s *settings.Set, specs []publish.Spec) {
+	seen := map[string]bool{}
+	for _, spec := range specs {
+		if seen[spec.Local] && !strings.HasSuffix(spec.Local, ":0") {
+			s.Reject("publish", "%s is published twice", spec.Local)
+		}
+		seen[spec.Local] = true
+	}
+}
+
+// defaultControl is a place that this user can write to: that of the session, or
+// that of the system.
+func defaultControl(environ []string) string {
+	for _, kv := range environ {
+		if dir, ok := strings.CutPrefix(kv, "XDG_RUNTIME_DIR="); ok && filepath.IsAbs(dir) {
+			return "unix:" + filepath.Join(dir, "corridor", "control.sock")
+		}
+	}
+	return "unix:/run/corridor/control.sock"
+}
+
+func parseTransport(v string) (vsockconn.Transport, error) {
+	return simvsock.Parse(v, vsockconn.CIDParent)
+}
+
+func parsePort(v string) (uint32, error) {
+	n, err := strconv.ParseUint(v, 10, 32)
+	if err != nil || n == 0 || n == 1<<32-1 {
+		return 0, errors.New("not a VSOCK port: want 1 to 4294967294")
+	}
+	return uint32(n), nil
+}
+
+func parseControl(v string) (string, error) {
+	if v == "off" {
+		return "", nil
+	}
+	kind, where, _ := strings.Cut(v, ":")
+	switch {
+	case kind == "unix" && where != "":
+		return v, nil
+	case kind == "tcp":
+		return v, publish.CheckLocal(where)
+	}
+	return "", errors.New("want unix:PATH, tcp:HOST:PORT or off")
+}
+
+func parseMTU(v string) (int, error) {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < minMTU || n > maxMTU {
+		return 0, fmt.Errorf("want %d to %d", minMTU, maxMTU)
+	}
+	return n, nil
+}
+
+func parseResolver(v string) (netip.AddrPort, error) {
+	if addr, err := netip.ParseAddr(v); err == nil {
+		return netip.AddrPortFrom(addr, 53), nil
+	}
+	at, err := netip.ParseAddrPort(v)
+	if err != nil {
+		return netip.AddrPort{}, errors.New("not an IP address, with or without a port")
+	}
+	return at, nil
+}
+
+func parseDuration(v string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		return 0, errors.New(`not a duration above zero, such as "30s"`)
+	}
+	return d, nil
+}
+
+func parseLevel(v string) (slog.Level, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(v)); err != nil {
+		return 0, errors.New("not one of debug, info, warn, error")
+	}
+	return l, nil
+}

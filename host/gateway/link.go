@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
+)
+
+const (
+	// headerTimeout is how long a peer may take for a request that opens a link.
+	headerTimeout = 5 * time.Second
+	maxHeader     = 8 << 10
+	// maxLinksPerCID bounds the connections that one enclave keeps open to the
+	// link's port. One is in use; a second replaces it.
+	maxLinksPerCID = 16
+)
+
+// Run accepts links on l until ctx ends, then ends all links and flows, and
+// returns nil when they are gone. It closes l.
+//
+// All that is served there is the POST that opens a link. gvproxy serves its
+// whole API on this port; here it is for the host's operator, on the control
+// address, because whoever may ask for ports of the host controls what the
+// host's clients reach.
+func (g *Gateway) Run(ctx context.Context, l net.Listener) error {
+	defer g.close()
+	mux := http.NewServeMux()
+	mux.HandleFunc(tapstack.ConnectPath, func(w http.ResponseWriter, r *http.Request) { g.connect(ctx, w, r) })
+	srv := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       headerTimeout,
+		WriteTimeout:      headerTimeout,
+		IdleTimeout:       headerTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+	}
+	defer context.AfterFunc(ctx, func() { srv.Close() })()
+	g.log.Info("listening", "part", "link", "addr", l.Addr().String())
+	err := srv.Serve(&perCIDListener{Listener: l, counts: map[vsockconn.CID]int{}})
+	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("gateway: accept links: %w", err)
+}
+
+// connect takes over the stream of one request and carries the link.
+func (g *Gateway) connect(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+	conn, err := tapstack.Hijack(w, r)
+	if err != nil {
+		g.log.Warn("request opens no link", "peer", r.RemoteAddr, "err", err)
+		return
+	}
+	cid, ok := vsockconn.PeerCID(conn)
+	if !ok {
+		conn.Close()
+		g.log.Error("link refused: its transport names no CID", "peer", r.RemoteAddr)
+		return
+	}
+	// How it ended has been logged.
+	_ = g.Attach(ctx, cid, conn)
+}
+
+// A perCIDListener closes connections of an enclave that has too many.
+type perCIDListener struct {
+	net.Listener
+
+	mu     sync.Mutex
+	counts map[vsockconn.CID]int
+}
+
+// Accept returns the next connection that is not one too many.
+func (l *perCIDListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		cid, _ := vsockconn.PeerCID(conn)
+		if l.enter(cid) {
+			return &countedConn{Conn: conn, leave: sync.OnceFunc(func() { l.leave(cid) })}, nil
+		}
+		conn.Close()
+	}
+}
+
+func (l *perCIDListener) enter(cid vsockconn.CID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.counts[cid] >= maxLinksPerCID {
+		return false
+	}
+	l.counts[cid]++
+	return true
+}
+
+func (l *perCIDListener) leave(cid vsockconn.CID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.counts[cid]--; l.counts[cid] == 0 {
+		delete(l.counts, cid)
+	}
+}
+
+// A countedConn is counted until it is closed.
+type countedConn struct {
+	net.Conn
+	leave func()
+}
+
+// Close closes the connection and makes room for another.
+func (c *countedConn) Close() error {
+	c.leave()
+	return c.Conn.Close()
+}

@@ -1,0 +1,122 @@
+package gateway
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/corridor-enclave/corridor/tapstack/netstack"
+	"github.com/corridor-enclave/corridor/tapstack/relay"
+)
+
+const (
+	// dialTimeout is how long a destination may take to accept a connection.
+	dialTimeout = 10 * time.Second
+	// maxPendingDials bounds the connections that are being made to one
+	// destination, so that one that does not answer cannot use up the room of all.
+	maxPendingDials = 256
+	// maxTCPFlows bounds the TCP flows of one enclave, each of which is a socket
+	// of the host.
+	maxTCPFlows = 8192
+)
+
+// FlowStats counts what the NAT has carried for one enclave.
+type FlowStats struct {
+	TCP, UDP ProtocolStats
+}
+
+// ProtocolStats counts the flows of one protocol.
+type ProtocolStats struct {
+	Open    int64  // now
+	Total   uint64 // ever accepted
+	Refused uint64 // by policy, or because there were too many
+	Failed  uint64 // the destination could not be reached
+	Evicted uint64 // closed to make room for a newer one (UDP only)
+}
+
+// tcpFlows are the TCP connections that an enclave opens to the outside.
+type tcpFlows struct {
+	network *network
+
+	open                   atomic.Int64
+	total, refused, failed atomic.Uint64
+
+	mu      sync.Mutex
+	pending map[netip.AddrPort]int
+}
+
+func newTCPFlows(n *network) *tcpFlows {
+	return &tcpFlows{network: n, pending: map[netip.AddrPort]int{}}
+}
+
+// handle carries one flow to its end. It runs on a goroutine that the stack
+// waits for.
+func (t *tcpFlows) handle(f *netstack.TCPFlow) {
+	to, why := t.network.policy.route(f.Destination)
+	if why == "" && t.open.Load() >= maxTCPFlows {
+		why = "too many connections of this enclave"
+	}
+	if why == "" && !t.enter(to) {
+		why = "too many connections to this destination are not yet answered"
+	}
+	if why != "" {
+		t.refused.Add(1)
+		t.network.refuse("tcp", f.Destination, why)
+		f.Reject()
+		return
+	}
+	outside, err := t.dial(to)
+	t.leave(to)
+	if err != nil {
+		t.failed.Add(1)
+		t.network.log.Debug("destination not reached", "protocol", "tcp", "destination", f.Destination.String(), "err", err)
+		f.Reject()
+		return
+	}
+	inside, err := f.Accept()
+	if err != nil {
+		outside.Close()
+		t.failed.Add(1)
+		t.network.log.Debug("enclave gave up", "protocol", "tcp", "destination", f.Destination.String(), "err", err)
+		return
+	}
+	t.open.Add(1)
+	t.total.Add(1)
+	defer t.open.Add(-1)
+	result, err := relay.Relay(t.network.ctx, inside, outside, relay.Options{})
+	t.network.log.Debug("flow ended", "protocol", "tcp", "destination", f.Destination.String(),
+		"uplink_bytes", result.AToB, "downlink_bytes", result.BToA, "err", err)
+}
+
+func (t *tcpFlows) dial(to netip.AddrPort) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(t.network.ctx, dialTimeout)
+	defer cancel()
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp4", to.String())
+}
+
+// enter counts one more pending dial to the destination, if there is room.
+func (t *tcpFlows) enter(to netip.AddrPort) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pending[to] >= maxPendingDials {
+		return false
+	}
+	t.pending[to]++
+	return true
+}
+
+func (t *tcpFlows) leave(to netip.AddrPort) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pending[to]--; t.pending[to] == 0 {
+		delete(t.pending, to)
+	}
+}
+
+func (t *tcpFlows) stats() ProtocolStats {
+	return ProtocolStats{Open: t.open.Load(), Total: t.total.Load(), Refused: t.refused.Load(), Failed: t.failed.Load()}
+}

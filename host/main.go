@@ -1,0 +1,146 @@
+// Command host is Corridor's end on the parent instance: it gives each enclave a
+// network and carries published ports into it. This package only wires config,
+// gateway, publish and api together.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/corridor-enclave/corridor/host/api"
+	"github.com/corridor-enclave/corridor/host/config"
+	"github.com/corridor-enclave/corridor/host/gateway"
+	"github.com/corridor-enclave/corridor/host/publish"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
+)
+
+// Exit codes.
+const (
+	exitStopped = 0
+	exitFailed  = 1
+	exitUsage   = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // after the first signal, a second one kills
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// run is main without the process: it returns the exit code when ctx has ended
+// and everything has stopped, or when something failed.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	c, help, err := config.Load(args, environ)
+	if err != nil {
+		fmt.Fprintf(stderr, "%v\nhost --help lists the settings\n", err)
+		return exitUsage
+	}
+	if help != "" {
+		fmt.Fprint(stdout, help)
+		return exitStopped
+	}
+	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel}))
+	h, err := open(c, log)
+	if err == nil {
+		err = h.run(ctx)
+	}
+	if err != nil {
+		log.Error("host failed", "err", err)
+		return exitFailed
+	}
+	log.Info("stopped")
+	return exitStopped
+}
+
+// A host is everything that runs, with its listeners open.
+type host struct {
+	log       *slog.Logger
+	gateway   *gateway.Gateway
+	publisher *publish.Publisher
+	link      net.Listener
+	control   net.Listener // nil if there is no API
+	api       http.Handler
+}
+
+// open opens every listener, or none.
+func open(c config.Config, log *slog.Logger) (_ *host, err error) {
+	h := &host{log: log}
+	defer func() {
+		if err != nil {
+			h.close()
+		}
+	}()
+	h.gateway = gateway.New(gateway.Config{
+		MTU: c.MTU, Grace: c.Grace, DNS: c.DNS, HostLoopback: c.HostLoopback, Log: log,
+		LinkAPI: func(cid vsockconn.CID) http.Handler {
+			return api.Handler(h.publisher, h.gateway, api.Scope{CID: cid, ReadOnly: !c.LinkAPI}, log)
+		},
+	})
+	h.publisher = publish.New(publish.Config{Dial: h.gateway.Dial, DrainTimeout: c.DrainTimeout, Log: log})
+	h.api = api.Handler(h.publisher, h.gateway, api.Scope{CID: vsockconn.CIDAny}, log)
+
+	if h.link, err = c.Transport.Listen(c.LinkPort); err != nil {
+		return nil, err
+	}
+	if c.Control != "" {
+		if h.control, err = api.Listen(c.Control); err != nil {
+			return nil, err
+		}
+		warnIfOpen(h.control.Addr(), log)
+	}
+	for _, spec := range c.Publish {
+		if _, err = h.publisher.Add(spec); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// warnIfOpen says so when others than this machine can control the host.
+func warnIfOpen(a net.Addr, log *slog.Logger) {
+	if t, ok := a.(*net.TCPAddr); ok && !t.IP.IsLoopback() {
+		log.Warn("the control address asks nobody who they are: whoever reaches it may publish ports", "addr", a.String())
+	}
+}
+
+// close closes what open opened.
+func (h *host) close() {
+	h.publisher.Close()
+	for _, l := range []net.Listener{h.link, h.control} {
+		if l != nil {
+			l.Close()
+		}
+	}
+}
+
+// run runs all parts until ctx ends or one fails. The API and the published
+// ports stop first; the link stays until published connections have ended,
+// because it carries them.
+func (h *host) run(ctx context.Context) error {
+	linkCtx, closeLink := context.WithCancel(context.WithoutCancel(ctx))
+	defer closeLink()
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.gateway.Run(linkCtx, h.link) })
+	g.Go(func() error {
+		defer closeLink()
+		return h.publisher.Run(gctx)
+	})
+	if h.control != nil {
+		g.Go(func() error { return api.Serve(gctx, h.control, h.api, h.log) })
+	}
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}

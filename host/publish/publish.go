@@ -1,0 +1,223 @@
+// Package publish carries connections of clients from ports of the host into
+// enclaves. It reaches enclaves only through the dialer that it is given, and
+// looks at nothing that is said on a connection.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
+)
+
+var (
+	// ErrPublished reports that the address is already published by this process.
+	// The caller may unpublish it first.
+	ErrPublished = errors.New("publish: already published")
+	// ErrNotPublished reports that there is nothing to unpublish.
+	ErrNotPublished = errors.New("publish: not published")
+	// ErrClosed reports that no port is published any more. The caller should
+	// give up.
+	ErrClosed = errors.New("publish: stopped")
+)
+
+// A DialFunc connects to a port of an enclave on behalf of a client, whose
+// address from is for the enclave to see. It waits for an enclave that is not
+// there as long as ctx allows.
+type DialFunc func(ctx context.Context, from netip.AddrPort, cid vsockconn.CID, port uint16) (net.Conn, error)
+
+// Config says how ports are published.
+type Config struct {
+	// Dial reaches enclaves; it must not be nil.
+	Dial DialFunc
+	// Hold is how long a client is kept waiting for an enclave, so that one that
+	// reconnects or restarts costs its clients a delay and no error; 0 is
+	// DefaultHold.
+	Hold time.Duration
+	// MaxConns bounds the connections of each port; more wait in the listener's
+	// queue. 0 is DefaultMaxConns.
+	MaxConns int
+	// DrainTimeout is how long connections may go on after Run was asked to stop.
+	DrainTimeout time.Duration
+	// Log is where events go; it must not be nil.
+	Log *slog.Logger
+}
+
+const (
+	// DefaultHold bridges a reconnection, which takes about a second at most.
+	DefaultHold = 5 * time.Second
+	// DefaultMaxConns keeps one port from using up the file descriptors of all.
+	DefaultMaxConns = 8192
+)
+
+// A Publisher holds the published ports.
+type Publisher struct {
+	config Config
+	hard   context.Context // ends the connections that did not drain
+	cut    context.CancelFunc
+
+	running sync.WaitGroup // accept loops and connections
+
+	mu     sync.Mutex
+	state  state
+	ports  map[string]*port // by Spec.Local as it was given
+	active int              // connections, for the log at the end
+}
+
+// A Publisher is
+//
+//	waiting ──Run──► serving ──ctx ends──► closed
+//
+// Ports added while it waits listen already: clients queue.
+type state int
+
+const (
+	waiting state = iota
+	serving
+	closed
+)
+
+// New returns a Publisher without ports.
+func New(c Config) *Publisher {
+	if c.Hold == 0 {
+		c.Hold = DefaultHold
+	}
+	if c.MaxConns == 0 {
+		c.MaxConns = DefaultMaxConns
+	}
+	hard, cut := context.WithCancel(context.Background())
+	return &Publisher{config: c, hard: hard, cut: cut, ports: map[string]*port{}}
+}
+
+// Add starts to listen, and returns the address, which tells the port if the
+// Spec left it open. It may be called before and during Run. The error is
+// ErrPublished, ErrClosed, or says why the host cannot listen there.
+func (p *Publisher) Add(s Spec) (net.Addr, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == closed {
+		return nil, ErrClosed
+	}
+	if _, taken := p.ports[s.Local]; taken {
+		return nil, fmt.Errorf("%w: %s", ErrPublished, s.Local)
+	}
+	l, err := net.Listen("tcp", s.Local)
+	if err != nil {
+		return nil, fmt.Errorf("publish: listen on %s: %s", s.Local, explain(err))
+	}
+	q := newPort(p, s, l)
+	p.ports[s.Local] = q
+	if p.state == serving {
+		p.start(q)
+	}
+	p.config.Log.Info("published", "addr", l.Addr().String(), "to", s.String())
+	return l.Addr(), nil
+}
+
+// start begins to accept; the caller holds the lock.
+func (p *Publisher) start(q *port) { p.running.Go(q.accept) }
+
+// Remove stops to listen on the address, as it was given to Add. Connections
+// that it brought live on.
+func (p *Publisher) Remove(local string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q, ok := p.ports[local]
+	if !ok {
+		return fmt.Errorf("%w: %s", ErrNotPublished, local)
+	}
+	delete(p.ports, local)
+	q.stop()
+	p.config.Log.Info("unpublished", "addr", q.listener.Addr().String())
+	return nil
+}
+
+// List returns what is published, ordered by address.
+func (p *Publisher) List() []Spec {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []Spec
+	for _, q := range p.ports {
+		all = append(all, q.spec)
+	}
+	slices.SortFunc(all, func(a, b Spec) int { return strings.Compare(a.Local, b.Local) })
+	return all
+}
+
+// Run accepts clients until ctx ends. Then it closes the ports, lets connections
+// go on for the drain timeout, cuts the rest, and returns nil when all are gone.
+func (p *Publisher) Run(ctx context.Context) error {
+	p.mu.Lock()
+	p.state = serving
+	for _, q := range p.ports {
+		p.start(q)
+	}
+	p.mu.Unlock()
+
+	<-ctx.Done()
+	p.Close()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		p.running.Wait()
+	}()
+	timeout := time.NewTimer(p.config.DrainTimeout)
+	defer timeout.Stop()
+	if n := p.connections(); n > 0 {
+		p.config.Log.Info("draining", "connections", n, "timeout", p.config.DrainTimeout.String())
+	}
+	select {
+	case <-drained:
+	case <-timeout.C:
+		p.config.Log.Warn("connections did not end in time: they are cut", "connections", p.connections())
+	}
+	p.cut()
+	<-drained
+	return nil
+}
+
+// Close closes every port; a Publisher that is not run needs nothing else.
+func (p *Publisher) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state = closed
+	for local, q := range p.ports {
+		delete(p.ports, local)
+		q.stop()
+	}
+}
+
+func (p *Publisher) connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.active
+}
+
+// count changes the number of connections.
+func (p *Publisher) count(by int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.active += by
+}
+
+// explain says what to do about the errors of listening that users meet.
+func explain(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "the port is in use by another program: stop it or publish another port"
+	case errors.Is(err, syscall.EACCES):
+		return "ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it or publish a higher port"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "the machine does not have this address"
+	}
+	return err.Error()
+}
