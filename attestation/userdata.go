@@ -40,12 +40,20 @@ func appendMultihash(b []byte, digest [32]byte) []byte {
 // ParseNitridingUserData is the inverse: it returns the SHA-256 of the
 // certificate and the app's hash. Anything but exactly that shape is an error.
 func ParseNitridingUserData(b []byte) (cert, app [32]byte, err error) {
+	cert, app, err = splitUserData(b)
+	if err != nil {
+		return cert, app, fmt.Errorf("attestation: %v", err)
+	}
+	return cert, app, nil
+}
+
+func splitUserData(b []byte) (cert, app [32]byte, err error) {
 	if len(b) != NitridingUserDataSize {
-		return cert, app, fmt.Errorf("attestation: user data of %d bytes instead of %d", len(b), NitridingUserDataSize)
+		return cert, app, fmt.Errorf("user data of %d bytes instead of %d", len(b), NitridingUserDataSize)
 	}
 	for _, half := range [][]byte{b[:multihashSize], b[multihashSize:]} {
 		if half[0] != multihashSHA256 || half[1] != multihashLength {
-			return cert, app, fmt.Errorf("attestation: user data holds multihash %02x %02x instead of sha2-256", half[0], half[1])
+			return cert, app, fmt.Errorf("user data holds multihash %02x %02x instead of sha2-256", half[0], half[1])
 		}
 	}
 	copy(cert[:], b[2:multihashSize])
@@ -58,7 +66,7 @@ func ParseNitridingUserData(b []byte) (cert, app [32]byte, err error) {
 // hold the key of. It returns the hash that the app has set, zero if none.
 // Errors match ErrNotThisConnection.
 func CheckBinding(d *Document, certDER []byte) (app [32]byte, err error) {
-	cert, app, err := ParseNitridingUserData(d.UserData)
+	cert, app, err := splitUserData(d.UserData)
 	if err != nil {
 		return [32]byte{}, refuse(ErrNotThisConnection, StepBinding, "%v", err)
 	}

@@ -25,7 +25,7 @@ func (c command) verify(ctx context.Context, args []string) int {
 
 	nonce := make([]byte, nonceSize)
 	rand.Read(nonce) // never fails: it ends the program rather than return
-	r := &report{URL: o.target.String()}
+	r := &report{URL: o.target.String(), Checks: []check{}}
 	for i, a := range o.accept {
 		if !pinsImage(a) {
 			r.warn("policy", "entry %d lists none of PCR0, PCR1, PCR2 and PCR8: any image can match it", i+1)

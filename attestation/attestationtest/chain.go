@@ -122,7 +122,7 @@ func subject(seed, name string) pkix.Name {
 	return pkix.Name{
 		CommonName:         fmt.Sprintf("%s.%x.simulated.nitro-enclaves", name, id[:4]),
 		Organization:       []string{"Corridor"},
-		OrganizationalUnit: []string{"simulated module, proves nothing"},
+		OrganizationalUnit: []string{"simulated module that proves nothing"},
 	}
 }
 
