@@ -40,6 +40,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// quick keeps a process that is built with the race detector from waiting for a
+// second at its end.
+const quick = "GORACE=atexit_sleep_ms=0"
+
 // play is what the processes of these tests do. They report by their output, by
 // their status, and by holding a connection to the socket in CALL open.
 func play(role string) {
@@ -211,7 +215,7 @@ func app(role string, env ...string) (supervise.Config, *journal) {
 	j := newJournal()
 	return supervise.Config{
 		Argv: []string{os.Args[0], "one", "two words"},
-		Env:  append(os.Environ(), append(env, roleEnv+"="+role)...),
+		Env:  append(os.Environ(), append(env, roleEnv+"="+role, quick)...),
 		Log:  slog.New(slog.NewJSONHandler(j, nil)),
 	}, j
 }
@@ -516,7 +520,7 @@ func TestRunNeverBlocksTheApp(t *testing.T) {
 func TestRunAdoptsAndReapsOrphans(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), roleEnv+"=sidecar")
+	cmd.Env = append(os.Environ(), roleEnv+"=sidecar", quick)
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.Count(string(out), `"text":"reaped"`) != 8 {
 		t.Fatalf("the sidecar ended with %v after\n%s", err, out)
