@@ -6,13 +6,11 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
-# The version comes from the sources alone (the newest release that CHANGELOG.md
-# names), so that the same sources give the same binaries wherever they are built.
-VERSION ?= $(or $(shell sed -n 's/^\#\# \[\{0,1\}v\{0,1\}\([0-9][0-9A-Za-z.-]*\).*/\1/p' CHANGELOG.md 2>/dev/null | head -n 1),unreleased)
 FUZZTIME ?= 10s
 
-# Static, without paths, without the state of the checkout: what is left is the sources.
-GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+# Static, without paths, without the state of the checkout: what is left is the
+# sources, so that the same sources give the same binaries wherever they are built.
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w'
 
 .PHONY: help build demo test lint fuzz deps image clean
 
@@ -43,8 +41,8 @@ deps: ## install what the tests need beside Go (as root), or list what is missin
 	@.ci/deps
 
 image: ## build the two container images, corridor-enclave and corridor-host, with docker
-	docker build --target enclave -t corridor-enclave:$(VERSION) .
-	docker build --target host -t corridor-host:$(VERSION) .
+	docker build --target enclave -t corridor-enclave .
+	docker build --target host -t corridor-host .
 
 clean: ## remove what the targets above made in this folder
 	rm -rf bin artifacts

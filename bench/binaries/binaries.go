@@ -109,8 +109,7 @@ func Build(ctx context.Context, dir string, p Program) (string, error) {
 	return path, nil
 }
 
-// build compiles into the file to. The flags are those of the Makefile, but for
-// the version, which tests do not need.
+// build compiles into the file to. The flags are those of the Makefile.
 func (s source) build(ctx context.Context, module, to string) (string, error) {
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-tags", s.tags, "-o", to, s.pkg}
 	cmd := exec.CommandContext(ctx, "go", args...)
