@@ -1,0 +1,203 @@
+// Package front is what clients meet: it ends TLS, answers /enclave/* itself and
+// hands every other request to the app's proxy. It does not forward requests
+// (revproxy does), make certificates (certs does) or judge documents (package
+// attestation does, on the client's side).
+package front
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Limits on clients, who are strangers: slow, malformed, and many.
+const (
+	// headerTimeout bounds the TLS handshake and, separately, a request's header.
+	headerTimeout = 10 * time.Second
+	// idleTimeout ends a connection on which nobody asks for anything.
+	idleTimeout = 2 * time.Minute
+	// bodyTimeout ends a request whose body stops coming. There is no limit on
+	// the whole of it, because uploads may be of any length.
+	bodyTimeout = 30 * time.Second
+	// writeTimeout ends a connection whose client stops reading.
+	writeTimeout = time.Minute
+	// maxHeader is the size of a request's header in bytes.
+	maxHeader = 64 << 10
+	// maxStreams is how many requests one HTTP/2 connection may have at a time.
+	maxStreams = 250
+	// pingAfter is how long an HTTP/2 connection may be silent until the front
+	// asks whether the client is still there.
+	pingAfter = 30 * time.Second
+	// endGrace is how long a handler may take to notice that its client is gone.
+	endGrace = 5 * time.Second
+)
+
+// Certificates holds the certificate that is presented to new connections.
+type Certificates interface {
+	Current() *tls.Certificate
+}
+
+// An Attester makes attestation documents.
+type Attester interface {
+	// Attest returns a document with the nonce and the user data in it.
+	Attest(ctx context.Context, nonce, userData []byte) (document []byte, err error)
+}
+
+// An App is what the app has said about itself.
+type App interface {
+	// Ready is false as long as the app wants no requests.
+	Ready() bool
+	// KeyHash is the hash of the app's own key, zero if it has set none.
+	KeyHash() [32]byte
+}
+
+// Config is what a Front needs.
+type Config struct {
+	// Listeners are served until Run ends, which closes them.
+	Listeners []net.Listener
+	// Certificates turns TLS on. Nil serves plain HTTP, and then there is nothing
+	// that a document could bind to, so there are no documents.
+	Certificates Certificates
+	// Attester answers GET /enclave/attestation.
+	Attester Attester
+	// Proxy takes every request that is not for the enclave itself. Nil means
+	// that there is no app, and they are answered with 404.
+	Proxy http.Handler
+	// App says whether the app wants requests.
+	App App
+	// Published is answered, as JSON, to whoever asks for GET /enclave/config.
+	Published any
+	// Source is where the image's source can be read; nil if unknown.
+	Source *url.URL
+	// DrainTimeout is how long requests may take to finish once Run is to end.
+	DrainTimeout time.Duration
+	// Log gets what an operator should know.
+	Log *slog.Logger
+}
+
+// A Front serves clients. It goes through these states, and never back:
+//
+//	 New          Run            ctx ends               requests done, or DrainTimeout
+//	──────► idle ─────► serving ──────────► draining ─────────────────────────────────► stopped
+//	                       │ a listener fails   ▲
+//	                       └────────────────────┘
+type Front struct {
+	cfg       Config
+	server    *http.Server
+	published []byte
+
+	draining  atomic.Bool
+	requests  tally
+	attesting chan struct{} // a token for each document under way
+	moduleBad atomic.Bool   // the module's failure is logged already
+}
+
+// New checks and keeps cfg. It starts nothing.
+func New(cfg Config) (*Front, error) {
+	published, err := json.MarshalIndent(cfg.Published, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("front: encoding the published configuration: %w", err)
+	}
+	f := &Front{
+		cfg:       cfg,
+		published: append(published, '\n'),
+		attesting: make(chan struct{}, maxAttesting),
+	}
+	f.server = f.newServer()
+	return f, nil
+}
+
+func (f *Front) newServer() *http.Server {
+	s := &http.Server{
+		Handler:           f.handler(),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams,
+			SendPingTimeout:      pingAfter,
+			WriteByteTimeout:     writeTimeout,
+		},
+		ErrorLog: newErrorLog(f.cfg.Log),
+	}
+	if certs := f.cfg.Certificates; certs != nil {
+		s.TLSConfig = &tls.Config{
+			MinVersion: tls.VersionTLS12,
+			NextProtos: []string{"h2", "http/1.1"},
+			// Whatever name the client asks for: it trusts the document.
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+				return certs.Current(), nil
+			},
+		}
+	}
+	return s
+}
+
+// Run serves until ctx ends or a listener fails. Then it stops accepting, lets
+// requests finish for the drain timeout, and cuts what is left: upgraded
+// connections, which have no end of their own, as soon as the requests are done.
+// It returns nil if it was asked to stop and no request had to be cut.
+func (f *Front) Run(ctx context.Context) error {
+	base, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	f.server.BaseContext = func(net.Listener) context.Context { return base }
+
+	var serving sync.WaitGroup
+	failed := make(chan error, len(f.cfg.Listeners))
+	for _, l := range f.cfg.Listeners {
+		serving.Go(func() { failed <- f.serve(l) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	err = errors.Join(err, f.drain(cut))
+	serving.Wait()
+	return err
+}
+
+// serve returns nil only when the server was asked to stop.
+func (f *Front) serve(l net.Listener) error {
+	f.cfg.Log.Info("listening", "part", "front", "addr", l.Addr().String(), "tls", f.cfg.Certificates != nil)
+	guarded := guardWrites(l, writeTimeout)
+	var err error
+	if f.cfg.Certificates != nil {
+		err = f.server.ServeTLS(guarded, "", "")
+	} else {
+		err = f.server.Serve(guarded)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("front: serving %s: %w", l.Addr(), err)
+}
+
+// drain ends the serving. cut cancels the contexts of all requests.
+func (f *Front) drain(cut context.CancelFunc) error {
+	f.draining.Store(true)
+	f.cfg.Log.Info("draining", "part", "front", "requests", f.requests.count())
+	ctx, cancel := context.WithTimeout(context.Background(), f.cfg.DrainTimeout)
+	defer cancel()
+	var err error
+	if f.server.Shutdown(ctx) != nil {
+		err = fmt.Errorf("front: %d requests were cut off after %s", f.requests.count(), f.cfg.DrainTimeout)
+	}
+	cut()
+	_ = f.server.Close() // what is left of it; its connections fail, and that is the point
+	ended, cancelEnded := context.WithTimeout(context.Background(), endGrace)
+	defer cancelEnded()
+	if f.requests.wait(ended) != nil {
+		err = errors.Join(err, fmt.Errorf("front: %d handlers did not end", f.requests.count()))
+	}
+	return err
+}

@@ -1,0 +1,72 @@
+package front
+
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// guardWrites makes writes on accepted connections fail once the client has
+// taken nothing of one for the timeout, or nearly so. http.Server's WriteTimeout
+// cannot: it would bound the whole answer.
+func guardWrites(l net.Listener, timeout time.Duration) net.Listener {
+	return &guardedListener{Listener: l, timeout: timeout}
+}
+
+type guardedListener struct {
+	net.Listener
+	timeout time.Duration
+}
+
+func (l *guardedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err // the server asks whether it is temporary
+	}
+	return &guardedConn{Conn: c, timeout: l.timeout, start: time.Now()}, nil
+}
+
+// A guardedConn moves its write deadline along with the writes, until its owner
+// sets one itself.
+type guardedConn struct {
+	net.Conn
+	timeout time.Duration
+	start   time.Time
+	armed   atomic.Int64 // nanoseconds after start; 0 is never
+	owned   atomic.Bool  // the owner's deadline stands
+}
+
+func (c *guardedConn) Write(b []byte) (int, error) {
+	now := int64(time.Since(c.start)) + 1
+	armed := c.armed.Load()
+	if (armed == 0 || now-armed > int64(c.timeout/8)) && !c.owned.Load() {
+		c.armed.Store(now)
+		if err := c.Conn.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+			return 0, err // the connection's own: it is closed
+		}
+	}
+	return c.Conn.Write(b)
+}
+
+// SetWriteDeadline is the owner's; the zero time hands the deadline back.
+func (c *guardedConn) SetWriteDeadline(t time.Time) error {
+	c.owned.Store(!t.IsZero())
+	c.armed.Store(0)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func (c *guardedConn) SetDeadline(t time.Time) error {
+	c.owned.Store(!t.IsZero())
+	c.armed.Store(0)
+	return c.Conn.SetDeadline(t)
+}
+
+// CloseWrite ends this direction alone, which http.Server does before it closes,
+// so that the client reads the answer before it meets a reset.
+func (c *guardedConn) CloseWrite() error {
+	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
