@@ -10,6 +10,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/corridor-enclave/corridor/tapstack"
 )
 
 // ErrDecided reports that a flow was already accepted or rejected. It is a
@@ -115,6 +117,9 @@ func (s *Stack) handleUDP(r *udp.ForwarderRequest) bool {
 		Source:      addrPort(id.RemoteAddress, id.RemotePort),
 		Destination: addrPort(id.LocalAddress, id.LocalPort),
 		request:     r,
+	}
+	if f.Source.Addr() == tapstack.GatewayAddr() {
+		return true // a broadcast of ours, which the stack delivers to itself too
 	}
 	s.config.UDP(f)
 	return f.accepted
