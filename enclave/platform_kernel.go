@@ -1,0 +1,41 @@
+//go:build !sim
+
+package main
+
+import (
+	"context"
+
+	"github.com/corridor-enclave/corridor/attestation/nsm"
+	"github.com/corridor-enclave/corridor/enclave/config"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
+)
+
+// build makes this the binary for real enclaves: its settings know no simulation,
+// and neither does anything that it links.
+const build = config.Production
+
+// isolated has nothing to do: an enclave is isolated.
+func isolated(config.Config, []string) (inside bool, code int, err error) { return true, 0, nil }
+
+// ownNetwork is true: nobody but the app shares an enclave's network.
+func ownNetwork(config.Config) bool { return true }
+
+func newTransport(config.Config) (vsockconn.Transport, error) {
+	return vsockconn.Kernel(vsockconn.KernelOptions{}), nil
+}
+
+// openModule opens /dev/nsm. Without it clients are served all the same, but
+// every request for a document fails, with the reason in the log.
+func openModule(config.Config) (nsm.Module, error) {
+	m, err := nsm.Open()
+	if err != nil {
+		return absentModule{err}, nil
+	}
+	return m, nil
+}
+
+// An absentModule answers nothing but why it is absent.
+type absentModule struct{ reason error }
+
+func (m absentModule) Send(context.Context, []byte) ([]byte, error) { return nil, m.reason }
+func (m absentModule) Close() error                                 { return nil }

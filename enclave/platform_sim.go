@@ -1,0 +1,61 @@
+//go:build sim
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/corridor-enclave/corridor/attestation/attestationtest"
+	"github.com/corridor-enclave/corridor/attestation/nsm"
+	"github.com/corridor-enclave/corridor/enclave/config"
+	"github.com/corridor-enclave/corridor/enclave/isolate"
+	"github.com/corridor-enclave/corridor/tapstack/simvsock"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
+)
+
+// build makes this enclave-sim.
+const build = config.Simulated
+
+// isolated enters a network namespace if asked to. It returns inside = false with
+// the exit code of the simulation when that has run elsewhere and ended.
+func isolated(cfg config.Config, args []string) (inside bool, code int, err error) {
+	if !cfg.Simulation.Isolate {
+		return true, 0, nil
+	}
+	return isolate.Enter(isolate.Options{Args: args, Environ: os.Environ(), ResolvConf: cfg.ResolvConf})
+}
+
+// ownNetwork is true only in a namespace of our own: the machine's loopback is
+// the machine's.
+func ownNetwork(cfg config.Config) bool { return cfg.Simulation.Isolate }
+
+func newTransport(cfg config.Config) (vsockconn.Transport, error) {
+	return simvsock.Parse(cfg.Link.VSOCK, cfg.Simulation.CID)
+}
+
+// openModule makes the simulated module and writes down what a verifier needs to
+// accept it.
+func openModule(cfg config.Config) (nsm.Module, error) {
+	m, err := attestationtest.NewModule(attestationtest.Options{Seed: cfg.Simulation.NSMSeed, Debug: cfg.Simulation.NSMDebug})
+	if err != nil {
+		return nil, err
+	}
+	if dir := cfg.Simulation.NSMOut; dir != "" {
+		if err := writeTrust(dir, m); err != nil {
+			return nil, fmt.Errorf("--nsm-out: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func writeTrust(dir string, m *attestationtest.Module) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "root.pem"), m.RootPEM(), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "policy.toml"), m.PolicyTOML(), 0o644)
+}

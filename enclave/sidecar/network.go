@@ -1,0 +1,70 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/corridor-enclave/corridor/enclave/resolvconf"
+	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/tap"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
+)
+
+// beginLoopback asks for no privilege if the loopback is up already, as the init
+// of some enclave images leaves it.
+func beginLoopback(context.Context) error {
+	if lo, err := net.InterfaceByName("lo"); err == nil && lo.Flags&net.FlagUp != 0 {
+		return nil
+	}
+	return tap.LoopbackUp()
+}
+
+func (s *Sidecar) beginNetwork(context.Context) error {
+	l := s.cfg.Settings.Link
+	device, err := tap.Open(l.TAP)
+	if err != nil {
+		return err
+	}
+	s.device = device
+	err = tap.Configure(tap.Settings{
+		Name: l.TAP, MAC: l.MAC, MTU: l.MTU,
+		Addr: netip.PrefixFrom(tapstack.EnclaveAddr(), tapstack.Subnet().Bits()), Gateway: tapstack.GatewayAddr(),
+		GatewayMAC: tapstack.GatewayMAC(),
+	})
+	if err != nil {
+		return errors.Join(err, device.Close())
+	}
+	return nil
+}
+
+// endNetwork closes the device if the link never got it: the link closes its own.
+func (s *Sidecar) endNetwork() error {
+	if err := s.device.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+func (s *Sidecar) beginResolvConf(context.Context) error {
+	return resolvconf.Write(s.cfg.Settings.ResolvConf, resolvconf.Config{
+		Nameservers: []netip.Addr{tapstack.GatewayAddr()},
+	})
+}
+
+func (s *Sidecar) beginLink(context.Context) (err error) {
+	l := s.cfg.Settings.Link
+	host := vsockconn.Addr{CID: l.Parent, Port: l.Port}
+	s.link, err = tapstack.NewLink(tapstack.LinkConfig{
+		Device: s.device,
+		Dial:   func(ctx context.Context) (net.Conn, error) { return s.cfg.Transport.Dial(ctx, host) },
+		MAC:    l.MAC,
+		Log:    s.cfg.Log.With("part", "link", "vsock", s.cfg.Transport.String(), "host", host.String()),
+	})
+	return err
+}
+
+// runLink is its own method because the link exists only once it has begun.
+func (s *Sidecar) runLink(ctx context.Context) error { return s.link.Run(ctx) }

@@ -1,0 +1,43 @@
+package sidecar
+
+import "github.com/corridor-enclave/corridor/enclave/config"
+
+// A published configuration is what strangers may know: what the enclave is to
+// them. Where the app listens and how it is started is not among it, because a
+// command line may hold secrets.
+type published struct {
+	FQDN       string        `json:"fqdn,omitempty"`
+	SourceURL  string        `json:"source_url,omitempty"`
+	Front      []string      `json:"front"`
+	TLS        bool          `json:"tls"`
+	App        bool          `json:"app"`
+	WaitForApp bool          `json:"wait_for_app"`
+	Link       publishedLink `json:"link"`
+	Simulated  bool          `json:"simulated"`
+}
+
+type publishedLink struct {
+	On  bool `json:"on"`
+	MTU int  `json:"mtu,omitempty"`
+}
+
+func publish(c config.Config) published {
+	p := published{
+		FQDN:       c.FQDN,
+		TLS:        !c.Simulation.PlainHTTP,
+		App:        c.App != nil,
+		WaitForApp: c.WaitForApp,
+		Link:       publishedLink{On: c.Link.On},
+		Simulated:  c.Simulation != config.Simulation{},
+	}
+	if c.Source != nil {
+		p.SourceURL = c.Source.String()
+	}
+	for _, e := range c.Front {
+		p.Front = append(p.Front, e.String())
+	}
+	if c.Link.On {
+		p.Link.MTU = c.Link.MTU
+	}
+	return p
+}

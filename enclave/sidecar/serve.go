@@ -1,0 +1,100 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+
+	"github.com/corridor-enclave/corridor/attestation/nsm"
+	"github.com/corridor-enclave/corridor/enclave/appapi"
+	"github.com/corridor-enclave/corridor/enclave/certs"
+	"github.com/corridor-enclave/corridor/enclave/front"
+)
+
+func (s *Sidecar) beginCertificate(context.Context) (err error) {
+	s.certificates, err = certs.NewSelfSigned(s.cfg.Settings.FQDN, s.cfg.Now())
+	return err
+}
+
+// beginModule goes on without a module: the app is of use without a proof, and
+// whoever wants one gets 503 and with it the truth.
+func (s *Sidecar) beginModule(ctx context.Context) error {
+	d, err := s.session.Describe(ctx)
+	if err != nil {
+		s.cfg.Log.Error("no security module: clients are served, but attestation is answered with 503", "error", err)
+		return nil
+	}
+	s.cfg.Log.Info("security module", "id", d.ModuleID, "pcrs", d.MaxPCRs)
+	return nil
+}
+
+// beginListeners takes every address before the app starts or a client is
+// served, so that a busy port ends the sidecar while nobody relies on it.
+func (s *Sidecar) beginListeners(ctx context.Context) (err error) {
+	if s.fronts, err = listenAll(ctx, "front", s.cfg.Settings.Front); err != nil {
+		return err
+	}
+	if s.apis, err = listenAll(ctx, "app-api", s.cfg.Settings.AppAPI); err != nil {
+		return errors.Join(err, closeAll(s.fronts))
+	}
+	return nil
+}
+
+// endListeners closes those that no server got: servers close their own.
+func (s *Sidecar) endListeners() error { return closeAll(slices.Concat(s.fronts, s.apis)) }
+
+func closeAll(ls []net.Listener) error {
+	var errs []error
+	for _, l := range ls {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Sidecar) beginAPI(context.Context) error {
+	s.api = appapi.New(appapi.Config{Listeners: s.apis, WaitForApp: s.cfg.Settings.WaitForApp, Log: s.cfg.Log})
+	return nil
+}
+
+func (s *Sidecar) runAPI(ctx context.Context) error { return s.api.Run(ctx) }
+
+func (s *Sidecar) beginFront(context.Context) (err error) {
+	set := s.cfg.Settings
+	cfg := front.Config{
+		Listeners:    s.fronts,
+		Attester:     attester{s.session},
+		App:          s.api,
+		Published:    publish(set),
+		Source:       set.Source,
+		DrainTimeout: s.frontTimeout(),
+		Log:          s.cfg.Log,
+	}
+	if s.certificates != nil {
+		cfg.Certificates = s.certificates
+	}
+	if s.proxy != nil {
+		cfg.Proxy = s.proxy
+	}
+	s.front, err = front.New(cfg)
+	return err
+}
+
+func (s *Sidecar) runFront(ctx context.Context) error { return s.front.Run(ctx) }
+
+func (s *Sidecar) closeProxy() error {
+	if s.proxy != nil {
+		s.proxy.Close()
+	}
+	return nil
+}
+
+// An attester is the module as the front wants it.
+type attester struct{ session *nsm.Session }
+
+// Attest leaves the public key out, as nitriding's clients do not look at it.
+func (a attester) Attest(ctx context.Context, nonce, userData []byte) ([]byte, error) {
+	return a.session.Attest(ctx, nsm.AttestationRequest{Nonce: nonce, UserData: userData})
+}
