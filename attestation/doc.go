@@ -6,7 +6,11 @@
 //	raw bytes ── Verifier.Verify ──► *Document    genuine?         ErrNotGenuine
 //	*Document ── Policy.Check ─────► name         expected?        ErrNotExpected
 //	*Document ── Freshness.Check ──► ok           fresh?           ErrNotFresh
-//	*Document ── CheckBinding ─────► app key hash this connection? ErrNotThisConnection
+//	*Document ── EndpointOf, Check ► Endpoint     this connection? ErrNotThisConnection
+//
+// What a document says is a Statement, and what an enclave answers with is
+// Evidence: a document, and a path in a Tree where many clients share it.
+// USER_DATA.md defines both.
 //
 // What is defended against whom, and where, is in THREAT_MODEL.md.
 package attestation

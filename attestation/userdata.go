@@ -2,7 +2,6 @@ package attestation
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 )
 
@@ -59,21 +58,4 @@ func splitUserData(b []byte) (cert, app [32]byte, err error) {
 	copy(cert[:], b[2:multihashSize])
 	copy(app[:], b[multihashSize+2:])
 	return cert, app, nil
-}
-
-// CheckBinding says whether the document names the certificate certDER, which
-// must be the leaf that the other end of this very connection has proven to
-// hold the key of. It returns the hash that the app has set, zero if none.
-// Errors match ErrNotThisConnection.
-func CheckBinding(d *Document, certDER []byte) (app [32]byte, err error) {
-	cert, app, err := splitUserData(d.UserData)
-	if err != nil {
-		return [32]byte{}, refuse(ErrNotThisConnection, StepBinding, "%v", err)
-	}
-	seen := sha256.Sum256(certDER)
-	if subtle.ConstantTimeCompare(cert[:], seen[:]) != 1 {
-		return [32]byte{}, refuse(ErrNotThisConnection, StepBinding,
-			"the document names the certificate %x, the connection has %x", cert[:8], seen[:8])
-	}
-	return app, nil
 }

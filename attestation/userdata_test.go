@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"testing"
 
 	"github.com/corridor-enclave/corridor/attestation"
@@ -48,21 +47,6 @@ func TestNitridingUserDataVector(t *testing.T) {
 		"1220" + "0100000000000000000000000000000000000000000000000000000000000000"
 	if got := attestation.NitridingUserData([]byte("abc"), [32]byte{1}); hex.EncodeToString(got) != want {
 		t.Fatalf("got %x, want %s", got, want)
-	}
-}
-
-func TestCheckBinding(t *testing.T) {
-	t.Parallel()
-	d := &attestation.Document{}
-	if _, err := attestation.CheckBinding(d, []byte("leaf")); !errors.Is(err, attestation.ErrNotThisConnection) {
-		t.Errorf("no user data: got %v, want %v", err, attestation.ErrNotThisConnection)
-	}
-	d.UserData = attestation.NitridingUserData([]byte("leaf"), [32]byte{7})
-	if app, err := attestation.CheckBinding(d, []byte("other")); !errors.Is(err, attestation.ErrNotThisConnection) || app != [32]byte{} {
-		t.Errorf("other leaf: got %x, %v, want %v", app, err, attestation.ErrNotThisConnection)
-	}
-	if app, err := attestation.CheckBinding(d, []byte("leaf")); err != nil || app != [32]byte{7} {
-		t.Errorf("this leaf: got %x, %v", app, err)
 	}
 }
 
