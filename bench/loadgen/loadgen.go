@@ -84,13 +84,13 @@ func (r Result) consistent() error {
 	return nil
 }
 
-// run starts the generator and returns its standard output.
+// run starts the generator and returns its standard output, whatever its exit code.
 func run(ctx context.Context, path string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.Output()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		return nil, fmt.Errorf("loadgen: run %s: %w: %s", path, err, exit.Stderr)
+		return out, fmt.Errorf("loadgen: run %s: %w: %s", path, err, exit.Stderr)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("loadgen: run %s: %w", path, err)

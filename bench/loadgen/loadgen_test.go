@@ -43,6 +43,9 @@ func TestParseRecorded(t *testing.T) {
 		{file: "baton-500.txt", parse: loadgen.ParseBaton, want: loadgen.Result{Requests: 10, NotOK: 10, Duration: 3720586}},
 		{file: "baton-clean.txt", parse: loadgen.ParseBaton, want: loadgen.Result{Requests: 1000, OK: 1000, Duration: 52874926}, clean: true},
 		{file: "baton-duration.txt", parse: loadgen.ParseBaton, want: loadgen.Result{Requests: 20230, OK: 20230, Duration: 1000513491}, clean: true},
+		{file: "wrk-404.txt", parse: loadgen.ParseWrk, want: loadgen.Result{Requests: 46186, NotOK: 46186, Duration: 1099952130}},
+		{file: "wrk-resets.txt", parse: loadgen.ParseWrk, want: loadgen.Result{Requests: 36671, OK: 34926, Errors: 1745, Duration: 1099455969}},
+		{file: "wrk-clean.txt", parse: loadgen.ParseWrk, want: loadgen.Result{Requests: 45378, OK: 45378, Duration: 1100230093}, clean: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.file, func(t *testing.T) {
@@ -78,6 +81,9 @@ func TestParseLatency(t *testing.T) {
 		}},
 		{"baton-clean.txt", loadgen.ParseBaton, loadgen.Latency{Mean: 220 * time.Microsecond, Max: 2 * time.Millisecond}},
 		{"baton-duration.txt", loadgen.ParseBaton, loadgen.Latency{}},
+		{"wrk-clean.txt", loadgen.ParseWrk, loadgen.Latency{
+			Mean: 177150, Max: 6550 * time.Microsecond, P50: 78 * time.Microsecond, P90: 204 * time.Microsecond, P99: 2760 * time.Microsecond,
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.file, func(t *testing.T) {
@@ -112,6 +118,13 @@ func TestParseRefusesMalformed(t *testing.T) {
 		{"no unit of time", "baton-clean.txt", "52.874926ms", "52", loadgen.ParseBaton},
 		{"a word for a latency", "baton-clean.txt", "0.22", "fast", loadgen.ParseBaton},
 		{"half of the latencies", "baton-clean.txt", "Max response", "Worst response", loadgen.ParseBaton},
+		{"no total", "wrk-clean.txt", "requests in", "answers in", loadgen.ParseWrk},
+		{"no rate", "wrk-clean.txt", "Requests/sec", "Rate", loadgen.ParseWrk},
+		{"nothing answered", "wrk-clean.txt", "41244.10", "0.00", loadgen.ParseWrk},
+		{"a total twice", "wrk-clean.txt", "Requests/sec", "  1 requests in 1s\nRequests/sec", loadgen.ParseWrk},
+		{"more failures than answers", "wrk-404.txt", "responses: 46186", "responses: 46187", loadgen.ParseWrk},
+		{"no unit of latency", "wrk-clean.txt", "2.76ms", "2.76", loadgen.ParseWrk},
+		{"no percentile", "wrk-clean.txt", "  90%", "  95%", loadgen.ParseWrk},
 	}
 	for _, tt := range tests {
 		t.Run(tt.file+" "+tt.name, func(t *testing.T) {
@@ -125,7 +138,7 @@ func TestParseRefusesMalformed(t *testing.T) {
 			}
 		})
 	}
-	for name, parse := range map[string]parser{"bombardier": loadgen.ParseBombardier, "baton": loadgen.ParseBaton} {
+	for name, parse := range map[string]parser{"wrk": loadgen.ParseWrk, "bombardier": loadgen.ParseBombardier, "baton": loadgen.ParseBaton} {
 		if got, err := parse(nil); err == nil {
 			t.Errorf("%s: nothing was accepted as %+v", name, got)
 		}
@@ -147,6 +160,7 @@ func TestLoadIsChecked(t *testing.T) {
 		{"neither", func(l *loadgen.Load) { l.Requests = 0 }, loadgen.Baton, "one of them"},
 		{"half a second", func(l *loadgen.Load) { l.Requests, l.Duration = 0, time.Second/2 }, loadgen.Baton, "whole seconds"},
 		{"more than baton can", func(l *loadgen.Load) { l.Connections = 513 }, loadgen.Baton, "513 connections"},
+		{"a number for wrk", func(*loadgen.Load) {}, loadgen.Wrk, "runs for a duration"},
 		{"no generator", func(*loadgen.Load) {}, loadgen.Bombardier, "no-such-program"},
 	}
 	for _, tt := range tests {
@@ -162,7 +176,7 @@ func TestLoadIsChecked(t *testing.T) {
 	}
 }
 
-// TestIntegrationGeneratorsCount lets both generators loose on a server that
+// TestIntegrationGeneratorsCount lets the two that count requests generators loose on a server that
 // counts for itself.
 func TestIntegrationGeneratorsCount(t *testing.T) {
 	t.Parallel()
@@ -202,7 +216,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(recorded(f, filepath.Base(name))))
 	}
 	f.Fuzz(func(t *testing.T, out []byte) {
-		for _, parse := range []parser{loadgen.ParseBombardier, loadgen.ParseBaton} {
+		for _, parse := range []parser{loadgen.ParseBombardier, loadgen.ParseBaton, loadgen.ParseWrk} {
 			r, err := parse(out)
 			if err != nil {
 				continue
