@@ -32,6 +32,7 @@ const usage = `usage: bench COMMAND [flags]
 
   demo   walk one request through the whole corridor on this machine
   app    serve the sample app, as --listen says
+  load   load a URL on a schedule, and measure from when requests should start
 `
 
 func main() {
@@ -48,6 +49,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	commands := map[string]func(context.Context, []string, []string, io.Writer) error{
 		"demo":    runDemo,
 		"app":     runApp,
+		"load":    runLoad,
 		"version": runVersion,
 	}
 	command, ok := commands[args[0]]
