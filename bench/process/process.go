@@ -29,6 +29,10 @@ type Command struct {
 	Args []string // without the name
 	Env  []string // nil means the environment of this process
 	Echo io.Writer
+
+	// Namespace is the network that the command is started in; nil means that of
+	// this process.
+	Namespace *Namespace
 }
 
 // A Record is one line of a process's output. Fields is nil when the line is not
@@ -83,17 +87,22 @@ func Start(c Command) (*Process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = sink, sink
 	p.cmd.WaitDelay = 2 * time.Second // a grandchild may hold the pipe open
 	started := make(chan error, 1)
-	go p.run(sink, started)
+	go p.run(c.Namespace, sink, started)
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("process: starting %s: %w", name, err)
 	}
 	return p, nil
 }
 
-func (p *Process) run(sink *lineSink, started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := p.cmd.Start()
+func (p *Process) run(in *Namespace, sink *lineSink, started chan<- error) {
+	runtime.LockOSThread() // and never unlocked: the thread may be in a namespace
+	var err error
+	if in != nil {
+		err = in.enter()
+	}
+	if err == nil {
+		err = p.cmd.Start() // a process begins where its thread is
+	}
 	started <- err
 	if err != nil {
 		return
