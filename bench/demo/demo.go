@@ -135,7 +135,7 @@ func (d *Demo) startEnclave(ctx context.Context) (err error) {
 	if d.enclave, err = d.start("enclave-sim", append(args, app...)...); err != nil {
 		return err
 	}
-	if _, err := d.enclave.WaitMessage(ctx, "link up"); err != nil {
+	if _, err := d.enclave.WaitMessage(ctx, "link is up"); err != nil {
 		return err
 	}
 	d.say("  enclave      a namespace of its own, with loopback, tap0 and VSOCK; the link is up")

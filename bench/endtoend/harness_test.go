@@ -118,7 +118,7 @@ func newCorridor(t *testing.T, enclaveArgs ...string) *corridor {
 		"--isolate", "--vsock", "dir:" + c.dir, "--fqdn", fqdn, "--nsm-out", c.trust(), "--app", "http://" + appAddress,
 		"--app-cmd", filepath.Join(bin, "bench") + " app --listen tcp:" + appAddress,
 	}, enclaveArgs...)...)
-	waitMessage(t, c.enclave, "link up")
+	waitMessage(t, c.enclave, "link is up")
 	c.client = c.newClient()
 	c.untilAnswered()
 	return c

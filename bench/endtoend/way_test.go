@@ -170,7 +170,7 @@ func TestIntegrationReconnect(t *testing.T) {
 	c.fetch(origin, 1<<20)
 	ups := 0
 	for _, r := range c.enclave.Records() {
-		if r.Message() == "link up" {
+		if r.Message() == "link is up" {
 			ups++
 		}
 	}
