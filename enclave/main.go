@@ -76,13 +76,14 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	s, err := sidecar.New(sidecar.Config{
-		Settings:   cfg,
-		Transport:  transport,
-		Module:     module,
-		OwnNetwork: ownNetwork(cfg),
-		Environ:    os.Environ(), // as it is now: isolation has taken its own out
-		Now:        time.Now,
-		Log:        log,
+		Settings:     cfg,
+		Transport:    transport,
+		Module:       module,
+		OwnNetwork:   ownNetwork(cfg),
+		Environ:      os.Environ(), // as it is now: isolation has taken its own out
+		AdoptOrphans: true,
+		Now:          time.Now,
+		Log:          log,
 	})
 	if err != nil {
 		return err

@@ -143,9 +143,9 @@ func TestProof(t *testing.T) {
 	if err := (attestation.Freshness{Nonce: nonce, MaxAge: time.Minute}).Check(document, time.Now()); err != nil {
 		t.Error(err)
 	}
-	hash, err := attestation.CheckBinding(document, resp.TLS.PeerCertificates[0].Raw)
-	if err != nil || hash != app.hash {
-		t.Errorf("CheckBinding = %x, %v; want the app's hash", hash, err)
+	cert, hash, err := attestation.ParseNitridingUserData(document.UserData)
+	if err != nil || cert != sha256.Sum256(resp.TLS.PeerCertificates[0].Raw) || hash != app.hash {
+		t.Errorf("user data binds certificate %x and hash %x, %v; want those of this connection and app", cert, hash, err)
 	}
 
 	_, chain := fetch(t, client, http.MethodGet, base+"/enclave/certificates", nil)

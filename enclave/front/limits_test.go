@@ -141,6 +141,9 @@ func TestBody(t *testing.T) {
 					start := time.Now()
 					n, err := io.Copy(io.Discard, r.Body)
 					outcomes <- outcome{n, err, time.Since(start)}
+					if tt.answer == 0 {
+						return
+					}
 					select {
 					case <-time.After(tt.answer):
 					case <-r.Context().Done():

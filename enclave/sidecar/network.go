@@ -24,7 +24,7 @@ func beginLoopback(context.Context) error {
 
 func (s *Sidecar) beginNetwork(context.Context) error {
 	l := s.cfg.Settings.Link
-	device, err := tap.Open(l.TAP)
+	device, err := tap.Open(l.TAP, tap.Options{})
 	if err != nil {
 		return err
 	}

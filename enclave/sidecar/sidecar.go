@@ -57,6 +57,9 @@ type Config struct {
 	OwnNetwork bool
 	// Environ is the app's environment.
 	Environ []string
+	// AdoptOrphans makes the Sidecar collect every child of this process, as
+	// process 1 has to. See supervise.Config.
+	AdoptOrphans bool
 	// Now is the clock.
 	Now func() time.Time
 	// Log gets what an operator should know.
@@ -86,7 +89,7 @@ func New(cfg Config) (*Sidecar, error) {
 	var err error
 	if argv := cfg.Settings.AppArgv; len(argv) > 0 {
 		s.process, err = supervise.New(supervise.Config{
-			Argv: argv, Env: cfg.Environ, StopTimeout: s.appTimeout(), AdoptOrphans: true, Log: cfg.Log,
+			Argv: argv, Env: cfg.Environ, StopTimeout: s.appTimeout(), AdoptOrphans: cfg.AdoptOrphans, Log: cfg.Log,
 		})
 	}
 	if app := cfg.Settings.App; app != nil && err == nil {
