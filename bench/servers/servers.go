@@ -1,0 +1,105 @@
+// Package servers holds the small servers that a measurement puts in place of, or
+// beside, what it measures: our proxy alone, the standard library's twice, a relay
+// that only copies, and a server that does next to nothing. They are peers to be
+// compared with, not examples; bench/hops starts them as processes of their own.
+package servers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+
+	"github.com/corridor-enclave/corridor/revproxy"
+)
+
+// A Kind is one of the servers.
+type Kind string
+
+// The kinds.
+const (
+	Null     Kind = "null"     // answers 12 bytes to anything, without understanding it
+	Corridor Kind = "corridor" // our reverse proxy alone
+	Default  Kind = "default"  // httputil.ReverseProxy, as it comes
+	Tuned    Kind = "tuned"    // the same with what people tune: idle connections, buffers
+	Relay    Kind = "relay"    // copies bytes both ways
+)
+
+// Kinds returns all of them.
+func Kinds() []Kind { return []Kind{Null, Corridor, Default, Tuned, Relay} }
+
+// A Server serves connections until its listener closes.
+type Server struct {
+	serve func(net.Listener) error
+	close func()
+}
+
+// New returns a server of the kind, which passes on to the address to: HOST:PORT,
+// or the path of a unix socket. Null has none.
+func New(kind Kind, to string, log *slog.Logger) (*Server, error) {
+	network := "tcp"
+	if len(to) > 0 && to[0] == '/' {
+		network = "unix"
+	}
+	switch kind {
+	case Null:
+		return streams(func(c net.Conn) { answer(c) }), nil
+	case Relay:
+		return streams(func(c net.Conn) { carry(c, network, to) }), nil
+	case Corridor:
+		app := &url.URL{Scheme: "http", Host: to}
+		if network == "unix" {
+			app = &url.URL{Scheme: "unix", Path: to}
+		}
+		p, err := revproxy.New(revproxy.Config{App: app, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		return requests(p, p.Close), nil
+	case Default, Tuned:
+		if network != "tcp" {
+			return nil, fmt.Errorf("servers: %s reaches an app by TCP only, not %q", kind, to)
+		}
+		return requests(standard(kind, to), func() {}), nil
+	}
+	return nil, fmt.Errorf("servers: no server is called %q", kind)
+}
+
+// Run serves until ctx ends, and closes the listener.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	defer s.close()
+	err := s.serve(l)
+	if ctx.Err() != nil && (errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed)) {
+		return nil
+	}
+	return fmt.Errorf("servers: %w", err)
+}
+
+// requests serves HTTP. Connections that are open at the end are dropped.
+func requests(h http.Handler, release func()) *Server {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
+	return &Server{serve: srv.Serve, close: func() { srv.Close(); release() }}
+}
+
+// standard returns the library's proxy, untouched but for its target, or tuned the
+// way that its users tune it: as many idle connections as there are busy ones, and
+// buffers that are used again.
+func standard(kind Kind, to string) *httputil.ReverseProxy {
+	target := &url.URL{Scheme: "http", Host: to}
+	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.SetXForwarded()
+	}}
+	if kind == Tuned {
+		p.Transport = &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, IdleConnTimeout: 90 * time.Second, DisableCompression: true}
+		p.BufferPool = newBuffers()
+	}
+	return p
+}
