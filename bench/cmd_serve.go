@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/corridor-enclave/corridor/bench/ledger"
+	"github.com/corridor-enclave/corridor/bench/servers"
+	"github.com/corridor-enclave/corridor/tapstack/settings"
+)
+
+// runServe runs one of the servers that measurements compare with.
+func runServe(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	s := settings.New("bench serve")
+	text := func(v string) (string, error) { return v, nil }
+	kind := settings.Var(s, "kind", string(servers.Null), fmt.Sprintf("which `server`: %v", servers.Kinds()), parseServer)
+	listen := settings.Var(s, "listen", "tcp:127.0.0.1:0", "`address` to serve on, tcp:HOST:PORT or unix:PATH", parseListen)
+	to := settings.Var(s, "to", "", "`address` to pass on to, HOST:PORT or a unix socket's path", text)
+	cert := settings.Var(s, "cert", "", "`file` with a certificate and its key: serve TLS", text)
+	runtime := settings.Var(s, "runtime", "", "unix `socket` to tell allocations on", text)
+	if done, err := load(s, args, environ, stdout); done {
+		return err
+	}
+	log := slog.New(slog.NewJSONHandler(stdout, nil))
+	server, err := servers.New(*kind, *to, log)
+	if err != nil {
+		return usageError{err}
+	}
+	stop, err := tellAllocations(*runtime)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	l, err := net.Listen((*listen).Network(), (*listen).String())
+	if err != nil {
+		return fmt.Errorf("bench serve: %w", err)
+	}
+	log.Info("listening", "addr", l.Addr().String())
+	if *cert != "" {
+		pair, err := tls.LoadX509KeyPair(*cert, *cert)
+		if err != nil {
+			return errors.Join(fmt.Errorf("bench serve: %w", err), l.Close())
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+	}
+	return server.Run(ctx, l)
+}
+
+// tellAllocations serves them until stop is called; without a socket it does
+// nothing.
+func tellAllocations(socket string) (stop func(), err error) {
+	if socket == "" {
+		return func() {}, nil
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("bench: tell allocations: %w", err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(ledger.Runtime), ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(l) // ErrServerClosed, from stop
+	}()
+	return func() { srv.Close(); <-done }, nil
+}
+
+func parseServer(v string) (servers.Kind, error) {
+	if !slices.Contains(servers.Kinds(), servers.Kind(v)) {
+		return "", fmt.Errorf("not one of %v", servers.Kinds())
+	}
+	return servers.Kind(v), nil
+}
