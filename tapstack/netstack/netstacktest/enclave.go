@@ -160,6 +160,21 @@ func (e *Enclave) SendUnreachable(ctx context.Context, to netip.AddrPort) error 
 	}
 }
 
+// ListenDHCP is the socket of a DHCP client: it may send to everybody.
+func (e *Enclave) ListenDHCP() (net.PacketConn, error) {
+	var wq waiter.Queue
+	ep, err := e.stack.NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, &wq)
+	if err != nil {
+		return nil, errors.New(err.String())
+	}
+	ep.SocketOptions().SetBroadcast(true)
+	if err := ep.Bind(tcpip.FullAddress{NIC: nicID, Port: 68}); err != nil {
+		ep.Close()
+		return nil, errors.New(err.String())
+	}
+	return gonet.NewUDPConn(&wq, ep), nil
+}
+
 // ListenTCP accepts connections in the enclave.
 func (e *Enclave) ListenTCP(port uint16) (net.Listener, error) {
 	return gonet.ListenTCP(e.stack, fullAddress(netip.AddrPortFrom(tapstack.EnclaveAddr(), port)), ipv4.ProtocolNumber)
