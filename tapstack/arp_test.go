@@ -1,4 +1,4 @@
-package tapstack
+package tapstack_test
 
 import (
 	"bytes"
@@ -7,22 +7,23 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/corridor-enclave/corridor/tapstack"
 	"github.com/corridor-enclave/corridor/tapstack/tapstacktest"
 )
 
 // vectorFrame is the frame in a vector that holds one frame with its length.
 func vectorFrame(t testing.TB, name string) []byte {
 	t.Helper()
-	b := tapstacktest.Vector(t, "testdata/"+name)
-	if len(b) < frameHeader || int(binary.LittleEndian.Uint16(b)) != len(b)-frameHeader {
+	b := vector(t, name)
+	if len(b) < 2 || int(binary.LittleEndian.Uint16(b)) != len(b)-2 {
 		t.Fatalf("vector %s is not one frame", name)
 	}
-	return b[frameHeader:]
+	return b[2:]
 }
 
 func TestARPRequestMatchesVector(t *testing.T) {
 	t.Parallel()
-	got := arpRequest(EnclaveMAC(), EnclaveAddr(), GatewayAddr())
+	got := tapstack.ARPRequest(tapstack.EnclaveMAC(), tapstack.EnclaveAddr(), tapstack.GatewayAddr())
 	if want := vectorFrame(t, "arp-probe.hex"); !bytes.Equal(got, want) {
 		t.Errorf("arpRequest = % x, want % x", got, want)
 	}
@@ -59,8 +60,8 @@ func TestIsARPReply(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := isARPReply(tt.frame, EnclaveAddr(), GatewayAddr()); got != tt.want {
-				t.Errorf("isARPReply(% x) = %t, want %t", tt.frame, got, tt.want)
+			if got := tapstack.IsARPReply(tt.frame, tapstack.EnclaveAddr(), tapstack.GatewayAddr()); got != tt.want {
+				t.Errorf("tapstack.IsARPReply(% x) = %t, want %t", tt.frame, got, tt.want)
 			}
 		})
 	}
@@ -73,14 +74,14 @@ func FuzzIsARPReply(f *testing.F) {
 	f.Add(vectorFrame(f, "arp-probe.hex"), uint32(0xc0a87f02), uint32(0xc0a87f01))
 	f.Fuzz(func(t *testing.T, frame []byte, enclave, host uint32) {
 		addr, gateway := addrOf(enclave), addrOf(host)
-		got := isARPReply(frame, addr, gateway)
+		got := tapstack.IsARPReply(frame, addr, gateway)
 		want := false
-		if len(frame) >= arpFrameLen {
+		if len(frame) >= len(vectorFrame(t, "arp-reply.hex")) {
 			oracle := tapstacktest.ARPReply(net.HardwareAddr(frame[22:28]), gateway, net.HardwareAddr(frame[32:38]), addr)
 			want = bytes.Equal(frame[12:42], oracle[12:])
 		}
 		if got != want {
-			t.Fatalf("isARPReply(% x, %s, %s) = %t, want %t", frame, addr, gateway, got, want)
+			t.Fatalf("tapstack.IsARPReply(% x, %s, %s) = %t, want %t", frame, addr, gateway, got, want)
 		}
 	})
 }

@@ -18,6 +18,18 @@ func vector(t testing.TB, name string) []byte {
 	return tapstacktest.Vector(t, "testdata/"+name)
 }
 
+// readInto copies the next frame, without its virtio-net header, to buf.
+func readInto(frames *tapstack.FrameReader, buf []byte) (int, error) {
+	frame, err := frames.Next()
+	if err != nil {
+		return 0, err
+	}
+	if !bytes.Equal(frame[:tapstack.OffloadHeader], make([]byte, tapstack.OffloadHeader)) {
+		return 0, errors.New("the virtio-net header of a plain frame is not zero")
+	}
+	return copy(buf, frame[tapstack.OffloadHeader:]), nil
+}
+
 func TestReadFrame(t *testing.T) {
 	t.Parallel()
 	const limit = 1514
@@ -44,7 +56,7 @@ func TestReadFrame(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			buf := make([]byte, limit)
-			n, err := tapstack.NewFrameReader(bytes.NewReader(tt.in)).ReadFrame(buf)
+			n, err := readInto(tapstack.NewFrameReader(bytes.NewReader(tt.in), tapstack.Plain, limit), buf)
 			if n != tt.n || !errors.Is(err, tt.err) {
 				t.Fatalf("ReadFrame = %d, %v; want %d, %v", n, err, tt.n, tt.err)
 			}
@@ -84,15 +96,15 @@ func TestReadFrameFromEveryKindOfStream(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			frames := tapstack.NewFrameReader(tt.wrap(bytes.NewReader(stream)))
+			frames := tapstack.NewFrameReader(tt.wrap(bytes.NewReader(stream)), tapstack.Plain, tapstack.MaxFrame)
 			buf := make([]byte, tapstack.MaxFrame)
 			for i, frame := range want {
-				n, err := frames.ReadFrame(buf)
+				n, err := readInto(frames, buf)
 				if err != nil || !bytes.Equal(buf[:n], frame) {
 					t.Fatalf("frame %d: %d bytes, %v; want %d bytes unchanged", i, n, err, len(frame))
 				}
 			}
-			if _, err := frames.ReadFrame(buf); err != io.EOF {
+			if _, err := readInto(frames, buf); err != io.EOF {
 				t.Fatalf("after the last frame: %v, want io.EOF", err)
 			}
 		})
@@ -124,13 +136,13 @@ func TestAppendFrameMatchesVector(t *testing.T) {
 func TestReadFrameAllocatesNothing(t *testing.T) {
 	stream := bytes.Repeat(tapstack.AppendFrame(nil, make([]byte, 1514)), 100)
 	source := bytes.NewReader(stream)
-	frames := tapstack.NewFrameReader(source)
+	frames := tapstack.NewFrameReader(source, tapstack.Plain, tapstack.MaxFrame)
 	buf := make([]byte, tapstack.MaxFrame)
 	allocs := testing.AllocsPerRun(1000, func() {
 		if source.Len() == 0 {
 			source.Reset(stream)
 		}
-		if _, err := frames.ReadFrame(buf); err != nil {
+		if _, err := readInto(frames, buf); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -146,11 +158,11 @@ func FuzzReadFrame(f *testing.F) {
 		f.Add(vector(f, name), uint16(1514))
 	}
 	f.Fuzz(func(t *testing.T, in []byte, limit uint16) {
-		frames := tapstack.NewFrameReader(bytes.NewReader(in))
+		frames := tapstack.NewFrameReader(bytes.NewReader(in), tapstack.Plain, int(limit))
 		buf := make([]byte, limit)
 		var out []byte
 		for {
-			n, err := frames.ReadFrame(buf)
+			n, err := readInto(frames, buf)
 			if err == io.EOF && len(out) != len(in) {
 				t.Fatalf("a clean end after %d of %d bytes", len(out), len(in))
 			}
@@ -170,7 +182,7 @@ func BenchmarkReadFrame(b *testing.B) {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
 			stream := bytes.Repeat(tapstack.AppendFrame(nil, make([]byte, size)), 64)
 			source := bytes.NewReader(stream)
-			frames := tapstack.NewFrameReader(source)
+			frames := tapstack.NewFrameReader(source, tapstack.Plain, tapstack.MaxFrame)
 			buf := make([]byte, tapstack.MaxFrame)
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
@@ -178,7 +190,7 @@ func BenchmarkReadFrame(b *testing.B) {
 				if source.Len() == 0 {
 					source.Reset(stream)
 				}
-				if _, err := frames.ReadFrame(buf); err != nil && err != io.EOF {
+				if _, err := readInto(frames, buf); err != nil && err != io.EOF {
 					b.Fatal(err)
 				}
 			}

@@ -49,10 +49,15 @@ func openHijacked(conn net.Conn, r *bufio.Reader) (net.Conn, error) {
 		conn.Close()
 		return nil, fmt.Errorf("tapstack: take over the connection: %w", err)
 	}
+	return withAhead(conn, ahead), nil
+}
+
+// withAhead returns conn with the bytes that were read of it already in front.
+func withAhead(conn net.Conn, ahead []byte) net.Conn {
 	if len(ahead) == 0 {
-		return conn, nil
+		return conn
 	}
-	return &aheadConn{Conn: conn, ahead: ahead}, nil
+	return &aheadConn{Conn: conn, ahead: ahead}
 }
 
 // refuse answers a request that opens no link, and returns why.

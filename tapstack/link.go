@@ -44,6 +44,11 @@ type LinkConfig struct {
 	Gateway netip.Addr
 	// MAC is the hardware address of Device; nil is EnclaveMAC.
 	MAC net.HardwareAddr
+	// Plain keeps to the link of gvproxy: the extended one is not asked for.
+	Plain bool
+	// WriteMax is the most bytes that one write to the stream may have; 0 is no
+	// limit. Frames are cut by it without regard, since a stream has no borders.
+	WriteMax int
 	// Log gets one line for each distinct error of an outage, and one when the
 	// link comes up.
 	Log *slog.Logger
@@ -78,6 +83,9 @@ func (c *LinkConfig) validate() error {
 	} else if mtu := c.Device.MTU(); mtu < 1 || mtu > MaxFrame-MinFrame {
 		errs = append(errs, fmt.Errorf("device MTU %d is outside 1 to %d", mtu, MaxFrame-MinFrame))
 	}
+	if c.WriteMax < 0 {
+		errs = append(errs, fmt.Errorf("largest write of %d bytes", c.WriteMax))
+	}
 	return errors.Join(errs...)
 }
 
@@ -86,12 +94,15 @@ func (c *LinkConfig) validate() error {
 // its addresses and the connections of the app stay.
 //
 //	                     Run
-//	                      v
+//	                      v      request
 //	+---------+ delay +---------+ stream  +---------+ ARP reply +----+
-//	| waiting | ----> | dialing | ------> | opening | --------> | up |
-//	+---------+       +---------+         +---------+           +----+
-//	     ^                 | no stream         | no reply          | stream lost
+//	| waiting | ----> | dialing | ------> | proving | --------> | up |
+//	+---------+       +---------+  plain  +---------+           +----+
+//	     ^                 |  |                | no reply        ^ | stream lost
+//	     |                 |  +----------------|-----------------+ |
+//	     |                 |     extended: the host answered 101   |
 //	     +-----------------+-------------------+-------------------+
+//	        no stream
 //
 // In every state the end of ctx, or of the device, leads to the end of Run.
 // Uplink frames are read from the device only while the link is up: in an
@@ -167,13 +178,10 @@ func (l *Link) connect(ctx context.Context, deviceFailed context.CancelCauseFunc
 // session makes one stream and serves it to its end. It returns how long the
 // link was up on it, and why it ended.
 func (l *Link) session(ctx context.Context, deviceFailed context.CancelCauseFunc) (up time.Duration, err error) {
-	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
-	conn, err := l.cfg.Dial(dialCtx)
-	cancel()
+	s, err := l.request(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("connect to the host: %w", err)
+		return 0, err
 	}
-	s := newStream(ctx, conn)
 	defer s.end()
 
 	var downlink sync.WaitGroup
@@ -186,15 +194,45 @@ func (l *Link) session(ctx context.Context, deviceFailed context.CancelCauseFunc
 		}
 		s.fail(err)
 	})
-	if err := l.open(s); err != nil {
-		s.fail(err)
-		return 0, context.Cause(s.ctx)
+	if s.framing == Plain {
+		if err := l.prove(s); err != nil {
+			s.fail(err)
+			return 0, context.Cause(s.ctx)
+		}
 	}
 	since := time.Now()
 	l.publish(s)
 	<-s.ctx.Done()
 	l.publish(nil)
 	return time.Since(since), context.Cause(s.ctx)
+}
+
+// request returns a stream on which the link was requested: extended if the host
+// speaks that, else plain, on a second connection.
+func (l *Link) request(ctx context.Context) (*stream, error) {
+	if !l.cfg.Plain {
+		s, err := l.dial(ctx, l.extend)
+		if !errors.Is(err, errNotSpoken) {
+			return s, err
+		}
+	}
+	return l.dial(ctx, l.begin)
+}
+
+// dial connects to the host and requests the link.
+func (l *Link) dial(ctx context.Context, request func(*stream) error) (*stream, error) {
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	conn, err := l.cfg.Dial(dialCtx)
+	cancel()
+	if err != nil {
+		return nil, fmt.Errorf("connect to the host: %w", err)
+	}
+	s := newStream(ctx, conn)
+	if err := request(s); err != nil {
+		s.end()
+		return nil, err
+	}
+	return s, nil
 }
 
 // lost notes the end of a stream, or of an attempt.
@@ -208,7 +246,7 @@ func (l *Link) lost(err error) {
 // publish makes s the stream of the uplink; nil means that there is none.
 func (l *Link) publish(s *stream) {
 	if s != nil {
-		l.outage.over()
+		l.outage.over(s)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -216,9 +254,11 @@ func (l *Link) publish(s *stream) {
 	close(l.changed)
 	l.changed = make(chan struct{})
 	l.status.Since = time.Now()
+	l.status.Extended = false
 	if l.status.Connected = s != nil; l.status.Connected {
 		l.status.Connects++
 		l.status.LastError = ""
+		l.status.Extended = s.framing == Extended
 	}
 }
 

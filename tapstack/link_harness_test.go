@@ -33,7 +33,7 @@ func newRig(t *testing.T, change func(*rig, *tapstack.LinkConfig)) *rig {
 	t.Helper()
 	app, device := tapstacktest.Pipe(tapstack.DefaultMTU)
 	r := &rig{t: t, app: app, streams: make(chan net.Conn), log: &logText{}, ran: make(chan error, 1)}
-	config := tapstack.LinkConfig{Device: device, Dial: r.dial, Log: slog.New(slog.NewTextHandler(r.log, nil))}
+	config := tapstack.LinkConfig{Device: device, Dial: r.dial, Plain: true, Log: slog.New(slog.NewTextHandler(r.log, nil))}
 	if change != nil {
 		change(r, &config)
 	}
@@ -80,7 +80,7 @@ func (r *rig) accept() *hostStream {
 	if _, err := io.ReadFull(h, got); err != nil || !bytes.Equal(got, want) {
 		r.t.Fatalf("request is %q, %v; want %q", got, err, want)
 	}
-	h.frames = tapstack.NewFrameReader(h)
+	h.frames = tapstack.NewFrameReader(h, tapstack.Plain, tapstack.MaxFrame)
 	return h
 }
 
@@ -115,7 +115,7 @@ func (r *rig) await(what string, ok func(tapstack.LinkStatus) bool) {
 // sendUp writes a frame to the app's device.
 func (r *rig) sendUp(frame []byte) {
 	r.t.Helper()
-	if err := r.app.WriteFrame(frame); err != nil {
+	if err := r.app.WriteFrame(plain(frame)); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -128,7 +128,7 @@ func (r *rig) readDown() []byte {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return buf[:n]
+	return buf[tapstack.OffloadHeader:n]
 }
 
 // A hostStream is the host's end of one stream.
@@ -141,7 +141,7 @@ type hostStream struct {
 func (h *hostStream) read() []byte {
 	h.t.Helper()
 	buf := make([]byte, tapstack.MaxFrame)
-	n, err := h.frames.ReadFrame(buf)
+	n, err := readInto(h.frames, buf)
 	if err != nil {
 		h.t.Fatalf("host reads a frame: %v", err)
 	}

@@ -24,6 +24,9 @@ var errNoReply = errors.New("the host does not answer ARP on the link; it may ha
 // A stream is one connection to the host, from the request on.
 type stream struct {
 	conn    net.Conn
+	framing Framing
+	peer    Capabilities
+	frames  *FrameReader
 	ctx     context.Context         // ends with the stream; its cause is why
 	fail    context.CancelCauseFunc // ends the stream; the first cause counts
 	closed  chan struct{}           // closed when conn is
@@ -32,7 +35,7 @@ type stream struct {
 }
 
 // newStream returns the stream on conn, which is closed when ctx ends or when
-// the stream fails.
+// the stream fails. Its framing is not yet chosen.
 func newStream(ctx context.Context, conn net.Conn) *stream {
 	s := &stream{
 		conn:    conn,
@@ -64,19 +67,45 @@ func (s *stream) takeReply(frame []byte, addr, gateway netip.Addr) bool {
 	return true
 }
 
-// open sends the request and proves that frames pass in both directions. While
-// it waits, downlink frames are already delivered.
-func (l *Link) open(s *stream) error {
-	if err := s.write([]byte(connectRequest)); err != nil {
+// extend asks the host for the extended link.
+func (l *Link) extend(s *stream) error {
+	peer, ahead, err := askUpgrade(s.conn, Capabilities{
+		Offload: l.cfg.Device.Offloads(), MaxFrame: MaxFrame, MTU: l.cfg.Device.MTU(),
+	})
+	if err != nil {
+		return err
+	}
+	if !peer.Offload || peer.MaxFrame < MaxFrame {
+		// Frames would have to be finished and cut before they are sent. No host
+		// needs that, so it gets what every host takes.
+		return fmt.Errorf("%w: it takes %s", errNotSpoken, peer)
+	}
+	s.framing, s.peer = Extended, peer
+	s.frames = NewFrameReader(withAhead(s.conn, ahead), Extended, MaxFrame)
+	return nil
+}
+
+// begin requests a plain link. From then on the host may send.
+func (l *Link) begin(s *stream) error {
+	s.framing, s.peer = Plain, PlainPeer()
+	s.peer.MaxFrame = MaxFrame // stock hosts take what the length can say
+	s.frames = NewFrameReader(s.conn, Plain, l.maxFrame)
+	if err := writeWithin(s.conn, []byte(connectRequest), openTimeout); err != nil {
 		return fmt.Errorf("request the link: %w", err)
 	}
+	return nil
+}
+
+// prove shows that frames pass in both directions of a plain link. While it
+// waits, downlink frames are already delivered.
+func (l *Link) prove(s *stream) error {
 	if err := s.wait(settleDelay); !errors.Is(err, errNoReply) {
 		return err
 	}
 	s.probing.Store(true)
 	probe := AppendFrame(nil, arpRequest(l.cfg.MAC, l.cfg.Addr, l.cfg.Gateway))
 	for range probeAttempts {
-		if err := s.write(probe); err != nil {
+		if err := writeWithin(s.conn, probe, openTimeout); err != nil {
 			return fmt.Errorf("probe the link: %w", err)
 		}
 		if err := s.wait(probeTimeout); !errors.Is(err, errNoReply) {
@@ -84,18 +113,6 @@ func (l *Link) open(s *stream) error {
 		}
 	}
 	return errNoReply
-}
-
-// write writes what opens the link. A write that blocks means a host that
-// accepted and does not read.
-func (s *stream) write(b []byte) error {
-	if err := s.conn.SetWriteDeadline(time.Now().Add(openTimeout)); err != nil {
-		return err
-	}
-	if _, err := s.conn.Write(b); err != nil {
-		return err
-	}
-	return s.conn.SetWriteDeadline(time.Time{})
 }
 
 // wait returns nil when the probe was answered, errNoReply after d, and why the

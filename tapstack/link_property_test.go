@@ -89,7 +89,7 @@ func TestLinkOverStreamsThatAreCut(t *testing.T) {
 			work.Go(host.run)
 			feed := rand.New(rand.NewPCG(seed, 3))
 			work.Go(func() {
-				for number := uint32(1); r.app.WriteFrame(numbered(feed, number)) == nil; number++ {
+				for number := uint32(1); r.app.WriteFrame(plain(numbered(feed, number))) == nil; number++ {
 				}
 			})
 			down := make(chan []byte)
@@ -104,8 +104,8 @@ func TestLinkOverStreamsThatAreCut(t *testing.T) {
 					downOrder.check(t, frame)
 				}
 			}
-			if got := r.link.Status().Drops; got != 0 {
-				t.Errorf("seed %d: %d drops, want 0", seed, got)
+			if got := r.link.Status().Drops; got != (tapstack.LinkDrops{}) {
+				t.Errorf("seed %d: drops %+v, want none", seed, got)
 			}
 		})
 	}
@@ -140,7 +140,7 @@ func readAll(d *tapstacktest.Device, to chan<- []byte, stop <-chan struct{}) {
 			return
 		}
 		select {
-		case to <- bytes.Clone(buf[:n]):
+		case to <- bytes.Clone(buf[tapstack.OffloadHeader:n]):
 		case <-stop:
 			return
 		}
@@ -174,9 +174,9 @@ func (h *cutHost) serve(conn *cutConn) {
 	if _, err := io.CopyN(io.Discard, conn, int64(len(vector(h.r.t, "connect-request.hex")))); err != nil {
 		return
 	}
-	frames := tapstack.NewFrameReader(conn)
+	frames := tapstack.NewFrameReader(conn, tapstack.Plain, tapstack.MaxFrame)
 	buf := make([]byte, tapstack.MaxFrame)
-	if _, err := frames.ReadFrame(buf); err != nil { // the probe
+	if _, err := readInto(frames, buf); err != nil { // the probe
 		return
 	}
 	if _, err := conn.Write(vector(h.r.t, "arp-reply.hex")); err != nil {
@@ -194,7 +194,7 @@ func (h *cutHost) serve(conn *cutConn) {
 		}
 	})
 	for {
-		n, err := frames.ReadFrame(buf)
+		n, err := readInto(frames, buf)
 		if err != nil {
 			return
 		}
@@ -256,11 +256,12 @@ func TestLinkMovesFramesWithoutAllocating(t *testing.T) {
 	frame := frameOf(string(make([]byte, 1000)))
 	stream := tapstack.AppendFrame(nil, frame)
 	buf := make([]byte, tapstack.MaxFrame)
+	up := plain(frame)
 	roundTrip := func() {
-		if err := r.app.WriteFrame(frame); err != nil {
+		if err := r.app.WriteFrame(up); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.frames.ReadFrame(buf); err != nil {
+		if _, err := readInto(h.frames, buf); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := h.Write(stream); err != nil {

@@ -2,7 +2,6 @@ package tapstack
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,76 +10,96 @@ import (
 // errDevice marks the failure of the device, after which Run ends.
 var errDevice = errors.New("tapstack: device")
 
-// httpLength is what the start of an HTTP answer, "HT", reads as.
-const httpLength = 'H' | 'T'<<8
-
 // pumpUplink carries frames from the device to whatever stream is up, until ctx
 // or the device ends. A frame that could not be sent is sent again on the next
 // stream. It waits neither for the downlink nor under a lock.
 func (l *Link) pumpUplink(ctx context.Context) error {
-	// One byte more than a frame may have shows a frame that does not fit.
-	buf := make([]byte, frameHeader+l.maxFrame+1)
+	batch := NewBatch(Plain)
 	for {
 		// Do not read while there is no stream: the device's queue is the place
 		// for frames to wait.
-		if l.up(ctx) == nil {
+		s := l.up(ctx)
+		if s == nil {
 			return nil
 		}
-		n, err := l.cfg.Device.ReadFrame(buf[frameHeader:])
-		if err != nil {
-			return fmt.Errorf("%w: read frame: %w", errDevice, err)
+		batch.Reset(s.framing)
+		if err := l.cfg.Device.ReadFrames(batch); err != nil {
+			return fmt.Errorf("%w: read frames: %w", errDevice, err)
 		}
-		if n < MinFrame || n > l.maxFrame {
-			l.counters.drops.Add(1)
-			continue
-		}
-		binary.LittleEndian.PutUint16(buf, uint16(n))
-		if !l.send(ctx, buf[:frameHeader+n]) {
+		l.counters.dropTooLong.Add(uint64(batch.tooLong))
+		if !l.send(ctx, batch) {
 			return nil
 		}
-		l.counters.uplink.add(n)
 	}
 }
 
-// send writes one frame with its length to the stream that is up, and to the
-// next if that one fails. It returns false when ctx ends first.
-func (l *Link) send(ctx context.Context, b []byte) bool {
+// send writes the batch to the stream that is up, and what that one did not get
+// to the next. It returns false when ctx ends first.
+func (l *Link) send(ctx context.Context, b *Batch) bool {
 	for {
 		s := l.up(ctx)
 		if s == nil {
 			return false
 		}
-		_, err := s.conn.Write(b)
-		if err == nil {
+		if s.framing != b.framing {
+			// The host was replaced by one of another kind in between.
+			l.counters.dropFraming.Add(uint64(b.frames))
 			return true
 		}
+		err := l.writeBatch(s, b)
+		if err == nil {
+			l.counters.uplink.add(b.frames, b.bytes)
+			return true
+		}
+		b.rewind()
 		s.fail(fmt.Errorf("write to the host: %w", err))
 	}
 }
 
-// pumpDownlink carries frames from the stream to the device until either ends.
-// A frame that the device refuses is dropped and counted: what is in it is the
-// host's, and no reason to lose the link.
-func (l *Link) pumpDownlink(s *stream) error {
-	frames := NewFrameReader(s.conn)
-	buf := make([]byte, l.maxFrame)
+// writeBatch writes what is left of the batch, in writes of at most WriteMax.
+func (l *Link) writeBatch(s *stream, b *Batch) error {
 	for {
-		n, err := frames.ReadFrame(buf)
-		if err != nil {
-			return explainDownlink(frames, err)
+		piece := b.Unsent()
+		if len(piece) == 0 {
+			return nil
 		}
-		if s.takeReply(buf[:n], l.cfg.Addr, l.cfg.Gateway) {
+		if limit := l.cfg.WriteMax; limit > 0 && len(piece) > limit {
+			piece = piece[:limit]
+		}
+		n, err := s.conn.Write(piece)
+		b.wrote(n)
+		l.counters.writes.Add(1)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// pumpDownlink carries frames from the stream to the device until either ends.
+// A frame that is wrong, or that the device refuses, is dropped and counted: what
+// is in it is the host's, and no reason to lose the link.
+func (l *Link) pumpDownlink(s *stream) error {
+	for {
+		frame, err := s.frames.Next()
+		if err != nil {
+			return explainDownlink(s.frames, err)
+		}
+		if s.takeReply(frame[OffloadHeader:], l.cfg.Addr, l.cfg.Gateway) {
 			continue
 		}
-		err = l.cfg.Device.WriteFrame(buf[:n])
+		if CheckOffload(frame) != nil {
+			l.counters.dropOffload.Add(1)
+			continue
+		}
+		err = l.cfg.Device.WriteFrame(frame)
 		if isClosed(err) {
 			return fmt.Errorf("%w: write frame: %w", errDevice, err)
 		}
 		if err != nil {
-			l.counters.drops.Add(1)
+			l.counters.dropRefused.Add(1)
 			continue
 		}
-		l.counters.downlink.add(n)
+		l.counters.downlink.add(1, len(frame)-OffloadHeader)
 	}
 }
 
@@ -89,15 +108,8 @@ func explainDownlink(frames *FrameReader, err error) error {
 	if err == io.EOF {
 		return errors.New("the host closed the link")
 	}
-	if errors.Is(err, ErrFrameSize) && frames.answeredHTTP() {
+	if errors.Is(err, ErrFrameSize) && frames.startsWith("HT") {
 		return fmt.Errorf("the host answered in HTTP, so it refused the link or is no gateway: %w", err)
 	}
 	return err
-}
-
-// answeredHTTP reports whether what is next on the stream is no frame but the
-// start of an HTTP answer.
-func (fr *FrameReader) answeredHTTP() bool {
-	header, err := fr.r.Peek(frameHeader)
-	return err == nil && binary.LittleEndian.Uint16(header) == httpLength
 }

@@ -22,9 +22,20 @@ type LinkStatus struct {
 	// Uplink is what was written to the host, Downlink what was delivered to
 	// the device.
 	Uplink, Downlink Traffic
-	// Drops is how many frames were dropped, in both directions: refused by the
-	// device, or too long for it.
-	Drops uint64
+	// Extended says whether the host speaks the extended link.
+	Extended bool
+	// Writes is how many writes to the stream Uplink took.
+	Writes uint64
+	// Drops counts the frames that went no further.
+	Drops LinkDrops
+}
+
+// LinkDrops counts dropped frames by cause.
+type LinkDrops struct {
+	Refused uint64 // downlink: the device did not take it
+	Offload uint64 // downlink: its virtio-net header is wrong
+	TooLong uint64 // uplink: the link cannot say its length
+	Framing uint64 // uplink: read for a host that was replaced by another kind
 }
 
 // Traffic counts frames, and their bytes from the Ethernet header on.
@@ -42,21 +53,26 @@ func (l *Link) Status() LinkStatus {
 	}
 	status.Uplink = l.counters.uplink.read()
 	status.Downlink = l.counters.downlink.read()
-	status.Drops = l.counters.drops.Load()
+	status.Writes = l.counters.writes.Load()
+	status.Drops = LinkDrops{
+		Refused: l.counters.dropRefused.Load(), Offload: l.counters.dropOffload.Load(),
+		TooLong: l.counters.dropTooLong.Load(), Framing: l.counters.dropFraming.Load(),
+	}
 	return status
 }
 
 // counters are written by the pumps and read by everybody.
 type counters struct {
-	uplink, downlink traffic
-	drops            atomic.Uint64
+	uplink, downlink                                   traffic
+	writes                                             atomic.Uint64
+	dropRefused, dropOffload, dropTooLong, dropFraming atomic.Uint64
 }
 
 type traffic struct{ frames, bytes atomic.Uint64 }
 
-func (t *traffic) add(n int) {
-	t.frames.Add(1)
-	t.bytes.Add(uint64(n))
+func (t *traffic) add(frames, bytes int) {
+	t.frames.Add(uint64(frames))
+	t.bytes.Add(uint64(bytes))
 }
 
 func (t *traffic) read() Traffic {
@@ -104,9 +120,10 @@ func (o *outage) add(err error) {
 	o.log.Warn("link is down, trying again", "error", text)
 }
 
-// over notes that the link is up.
-func (o *outage) over() {
-	o.log.Info("link is up", "after", time.Since(o.began).Round(time.Millisecond), "failures", o.attempts)
+// over notes that the link is up on s.
+func (o *outage) over(s *stream) {
+	o.log.Info("link is up", "framing", s.framing.String(), "host", s.peer.String(),
+		"after", time.Since(o.began).Round(time.Millisecond), "failures", o.attempts)
 	o.attempts = 0
 	clear(o.seen)
 }

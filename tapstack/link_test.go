@@ -83,7 +83,7 @@ func TestLinkOpens(t *testing.T) {
 		early, down := len(frameOf("early")), len(reply)-2+len(frameOf("while probing"))+len(frameOf("answer"))
 		got := r.link.Status()
 		want := tapstack.LinkStatus{
-			Connected: true, Since: got.Since, Connects: 1,
+			Connected: true, Since: got.Since, Connects: 1, Writes: 1,
 			Uplink:   tapstack.Traffic{Frames: 1, Bytes: uint64(early)},
 			Downlink: tapstack.Traffic{Frames: 3, Bytes: uint64(down)},
 		}
@@ -199,7 +199,7 @@ func TestLinkKeepsFramesOverALoss(t *testing.T) {
 				t.Errorf("frame after the loss is %q, want %q", got, text)
 			}
 		}
-		if got := r.link.Status(); got.Reconnects != 1 || got.Drops != 0 {
+		if got := r.link.Status(); got.Reconnects != 1 || got.Drops != (tapstack.LinkDrops{}) {
 			t.Errorf("status is %+v, want one reconnect and no drop", got)
 		}
 	})
@@ -216,7 +216,7 @@ func TestLinkStopsReadingTheDevice(t *testing.T) {
 		go func() {
 			defer close(full)
 			for ; wrote < 1000; wrote++ {
-				if r.app.WriteFrame(frameOf("x")) != nil {
+				if r.app.WriteFrame(plain(frameOf("x"))) != nil {
 					return // closed
 				}
 			}
@@ -242,7 +242,7 @@ func TestLinkCountsRefusedFrames(t *testing.T) {
 			t.Errorf("delivered %q, want the frame behind the refused one", got)
 		}
 		synctest.Wait()
-		if got := r.link.Status(); got.Drops != 1 || got.Downlink.Frames != 1 || !got.Connected {
+		if got := r.link.Status(); got.Drops.Refused != 1 || got.Downlink.Frames != 1 || !got.Connected {
 			t.Errorf("status is %+v, want one drop, one frame, and the link up", got)
 		}
 	})
@@ -266,7 +266,7 @@ func TestLinkEndsWithItsDevice(t *testing.T) {
 			app, device := tapstacktest.Pipe(tapstack.DefaultMTU)
 			r := &rig{t: t, app: app, streams: make(chan net.Conn), log: &logText{}}
 			link, err := tapstack.NewLink(tapstack.LinkConfig{
-				Device: device, Dial: r.dial, Log: slog.New(slog.NewTextHandler(r.log, nil)),
+				Device: device, Dial: r.dial, Plain: true, Log: slog.New(slog.NewTextHandler(r.log, nil)),
 			})
 			if err != nil {
 				t.Fatal(err)

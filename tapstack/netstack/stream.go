@@ -107,14 +107,13 @@ func (s *Stack) forgetStream(st *stream) {
 // readStream delivers frames to the stack until the stream fails. It never
 // waits for the writer.
 func (s *Stack) readStream(st *stream) error {
-	frames := tapstack.NewFrameReader(st.conn)
-	buf := make([]byte, tapstack.MaxFrame)
+	frames := tapstack.NewFrameReader(st.conn, tapstack.Plain, tapstack.MaxFrame)
 	for {
-		n, err := frames.ReadFrame(buf)
+		frame, err := frames.Next()
 		if err != nil {
 			return fmt.Errorf("netstack: uplink: %w", err)
 		}
-		s.input(buf[:n])
+		s.input(frame[tapstack.OffloadHeader:])
 	}
 }
 

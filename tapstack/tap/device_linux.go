@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -18,7 +19,10 @@ const devicePath = "/dev/net/tun"
 // may read while another writes, and Close ends both.
 type Device struct {
 	name      string
+	offloads  bool
 	file      *os.File
+	raw       syscall.RawConn // of file
+	reading   reading
 	control   int // a socket of the namespace that the device was opened in
 	lastMTU   atomic.Int64
 	closeOnce sync.Once
@@ -27,14 +31,14 @@ type Device struct {
 	closed    bool         // guarded by mu
 }
 
-func open(name string) (*Device, error) {
+func open(name string, o Options) (*Device, error) {
 	fd, err := unix.Open(devicePath, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, explainOpen(name, os.NewSyscallError("open "+devicePath, err))
 	}
 	// Attach before os.NewFile: a descriptor that the poller learned of before
 	// TUNSETIFF stays in an error state.
-	if err := attach(fd, name); err != nil {
+	if err := attach(fd, name, o); err != nil {
 		unix.Close(fd)
 		return nil, explainOpen(name, err)
 	}
@@ -43,22 +47,41 @@ func open(name string) (*Device, error) {
 		unix.Close(fd)
 		return nil, explainOpen(name, os.NewSyscallError("socket", err))
 	}
-	d := &Device{name: name, file: os.NewFile(uintptr(fd), devicePath), control: control}
-	if _, err := d.queryMTU(); err != nil {
+	d := &Device{name: name, offloads: !o.NoOffload, file: os.NewFile(uintptr(fd), devicePath), control: control}
+	d.reading.read = d.reading.once
+	if d.raw, err = d.file.SyscallConn(); err == nil {
+		_, err = d.queryMTU()
+	}
+	if err != nil {
 		return nil, errors.Join(explainOpen(name, err), d.Close())
 	}
 	return d, nil
 }
 
-// attach makes fd the device named name: whole Ethernet frames without a packet
-// information header in front.
-func attach(fd int, name string) error {
+// attach makes fd the device named name: whole Ethernet frames, without a packet
+// information header but with a virtio-net one.
+func attach(fd int, name string, o Options) error {
 	ifr, err := unix.NewIfreq(name)
 	if err != nil {
 		return err
 	}
-	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
-	return os.NewSyscallError("TUNSETIFF", unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr))
+	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
+		return os.NewSyscallError("TUNSETIFF", err)
+	}
+	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, tapstack.OffloadHeader); err != nil {
+		return os.NewSyscallError("TUNSETVNETHDRSZ", err)
+	}
+	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETLE, 1); err != nil {
+		return os.NewSyscallError("TUNSETVNETLE", err)
+	}
+	// What the kernel may leave to us. What we may leave to the kernel needs no
+	// asking: it takes every header that it understands.
+	leave := unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
+	if o.NoOffload {
+		leave = 0
+	}
+	return os.NewSyscallError("TUNSETOFFLOAD", unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, leave))
 }
 
 // explainOpen says what an error of opening means, and what to do.
@@ -80,11 +103,58 @@ func explainOpen(name string, err error) error {
 // Name returns the device's name.
 func (d *Device) Name() string { return d.name }
 
-// ReadFrame reads one frame into buf. A frame that is longer than buf is cut by
-// the kernel; a buffer of MTU+15 bytes shows it.
-func (d *Device) ReadFrame(buf []byte) (int, error) { return d.file.Read(buf) }
+// Offloads reports whether frames may have work left in them.
+func (d *Device) Offloads() bool { return d.offloads }
 
-// WriteFrame hands one frame to the kernel. The error for a frame that the
+// ReadFrames waits for a frame, then reads what is ready into b.
+func (d *Device) ReadFrames(b *tapstack.Batch) error {
+	d.reading.batch, d.reading.count, d.reading.err = b, 0, nil
+	err := d.raw.Read(d.reading.read)
+	if err == nil {
+		err = d.reading.err
+	}
+	if d.reading.count > 0 {
+		return nil // an error comes again with the next call
+	}
+	if err != nil && d.isClosed() {
+		return os.ErrClosed // the poller's error does not say so
+	}
+	return err
+}
+
+// reading is what one call of ReadFrames works on. Only the one reader of the
+// device touches it; as a closure of the call it would be an allocation.
+type reading struct {
+	batch *tapstack.Batch
+	count int
+	err   error
+	read  func(fd uintptr) (done bool)
+}
+
+// once reads until nothing is ready or the batch is full. It reports whether the
+// call is done; if not, the poller waits for the device and calls it again.
+func (r *reading) once(fd uintptr) bool {
+	for {
+		room := r.batch.Next()
+		if room == nil {
+			return true
+		}
+		n, err := unix.Read(int(fd), room)
+		r.batch.Commit(max(n, 0))
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			return r.count > 0
+		case err != nil:
+			r.err = os.NewSyscallError("read", err)
+			return true
+		default:
+			r.count++
+		}
+	}
+}
+
+// WriteFrame hands one frame, with its virtio-net header, to the kernel. The error for a frame that the
 // kernel refuses is EINVAL, and EIO while the device is down.
 func (d *Device) WriteFrame(frame []byte) error {
 	_, err := d.file.Write(frame)
@@ -116,6 +186,12 @@ func (d *Device) queryMTU() (int, error) {
 	mtu := int(ifr.Uint32())
 	d.lastMTU.Store(int64(mtu))
 	return mtu, nil
+}
+
+func (d *Device) isClosed() bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.closed
 }
 
 // Close closes the device and wakes those who read or write it. It may be

@@ -88,15 +88,22 @@ func checkName(name string) error {
 	return nil
 }
 
+// Options is how Open makes the device.
+type Options struct {
+	// NoOffload keeps the kernel's work in the kernel: frames that it sends are
+	// within the MTU and have complete checksums, and Offloads reports false.
+	NoOffload bool
+}
+
 // Open makes the TAP device of that name, or attaches to it if it exists and
 // nobody else has. It needs CAP_NET_ADMIN and /dev/net/tun, and its error says
 // which is missing; it wraps the errno. The device disappears with Close unless
 // it was made persistent by others. A fresh device is down: see Configure.
-func Open(name string) (*Device, error) {
+func Open(name string, o Options) (*Device, error) {
 	if err := checkName(name); err != nil {
 		return nil, fmt.Errorf("tap: open: %w", err)
 	}
-	return open(name)
+	return open(name, o)
 }
 
 // Configure gives the device its addresses, brings it up and routes everything

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+
+	"github.com/corridor-enclave/corridor/tapstack"
 )
 
 // A Device is an open TAP device. There is none on this system.
@@ -15,18 +17,21 @@ func unsupported(doing string) error {
 	return fmt.Errorf("tap: %s on %s: %w", doing, runtime.GOOS, errors.ErrUnsupported)
 }
 
-func open(string) (*Device, error) { return nil, unsupported("open") }
-func configure(Settings) error     { return unsupported("configure") }
-func loopbackUp() error            { return unsupported("bring the loopback up") }
+func open(string, Options) (*Device, error) { return nil, unsupported("open") }
+func configure(Settings) error              { return unsupported("configure") }
+func loopbackUp() error                     { return unsupported("bring the loopback up") }
 
 // Name returns nothing.
 func (*Device) Name() string { return "" }
 
-// ReadFrame fails.
-func (*Device) ReadFrame([]byte) (int, error) { return 0, unsupported("read") }
+// ReadFrames fails.
+func (*Device) ReadFrames(*tapstack.Batch) error { return unsupported("read") }
 
 // WriteFrame fails.
 func (*Device) WriteFrame([]byte) error { return unsupported("write") }
+
+// Offloads returns false.
+func (*Device) Offloads() bool { return false }
 
 // MTU returns 0.
 func (*Device) MTU() int { return 0 }

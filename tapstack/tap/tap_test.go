@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestOpenRefusesNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"", "sixteen-bytes-xx", "tap 0", "tap/0", "tap:0", "tap%d", "tap\x00", "täp"} {
-		if d, err := tap.Open(name); d != nil || err == nil || !strings.Contains(err.Error(), "tap: open: device name") {
+		if d, err := tap.Open(name, tap.Options{}); d != nil || err == nil || !strings.Contains(err.Error(), "tap: open: device name") {
 			t.Errorf("Open(%q) = %v, %v; want an error about the name", name, d, err)
 		}
 	}

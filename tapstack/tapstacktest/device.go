@@ -4,15 +4,14 @@ import (
 	"fmt"
 	"os"
 	"sync"
-)
 
-// minFrame is the length of an Ethernet header.
-const minFrame = 14
+	"github.com/corridor-enclave/corridor/tapstack"
+)
 
 // pipeFrames is how many frames one direction of a Pipe holds.
 const pipeFrames = 64
 
-// A Device is one end of a Pipe. It has the methods of tapstack.Device.
+// A Device is one end of a Pipe. It implements tapstack.Device.
 type Device struct {
 	mtu       int
 	in, out   *queue
@@ -37,8 +36,44 @@ func Pipe(mtu int) (a, b *Device) {
 // MTU returns the MTU that the Pipe was made with.
 func (d *Device) MTU() int { return d.mtu }
 
-// ReadFrame waits for a frame and copies it to buf, cut to its length like a
-// TAP device would. After Close it returns os.ErrClosed.
+// Offloads returns true: the other end gets frames as they were written.
+func (d *Device) Offloads() bool { return true }
+
+// ReadFrames waits for a frame and puts it and those behind it into b.
+func (d *Device) ReadFrames(b *tapstack.Batch) error {
+	if d.isClosed() {
+		return os.ErrClosed
+	}
+	room := b.Next()
+	select {
+	case frame := <-d.in.frames:
+		d.put(b, room, frame)
+	case <-d.done:
+		b.Commit(0)
+		return os.ErrClosed
+	}
+	for {
+		room := b.Next()
+		if room == nil {
+			return nil
+		}
+		select {
+		case frame := <-d.in.frames:
+			d.put(b, room, frame)
+		default:
+			b.Commit(0)
+			return nil
+		}
+	}
+}
+
+func (d *Device) put(b *tapstack.Batch, room, frame []byte) {
+	b.Commit(copy(room, frame))
+	d.in.free <- frame
+}
+
+// ReadFrame waits for a frame with its virtio-net header and copies it to buf,
+// cut to its length like a TAP device would. After Close it returns os.ErrClosed.
 func (d *Device) ReadFrame(buf []byte) (int, error) {
 	if d.isClosed() {
 		return 0, os.ErrClosed
@@ -53,15 +88,16 @@ func (d *Device) ReadFrame(buf []byte) (int, error) {
 	}
 }
 
-// WriteFrame queues a copy of frame for the other end. It refuses a frame
-// shorter than an Ethernet header or longer than the MTU allows, as a TAP
-// device does.
+// WriteFrame queues a copy of frame, with its virtio-net header, for the other
+// end. It refuses a frame shorter than an Ethernet header or, if it is not to be
+// segmented, longer than the MTU allows, as a TAP device does.
 func (d *Device) WriteFrame(frame []byte) error {
 	if d.isClosed() {
 		return os.ErrClosed
 	}
-	if len(frame) < minFrame || len(frame) > d.mtu+minFrame {
-		return fmt.Errorf("tapstacktest: write frame of %d bytes at MTU %d: %w", len(frame), d.mtu, os.ErrInvalid)
+	size := len(frame) - tapstack.OffloadHeader
+	if size < tapstack.MinFrame || (size > d.mtu+tapstack.MinFrame && frame[1] == 0) {
+		return fmt.Errorf("tapstacktest: write frame of %d bytes at MTU %d: %w", size, d.mtu, os.ErrInvalid)
 	}
 	select {
 	case b := <-d.out.free:

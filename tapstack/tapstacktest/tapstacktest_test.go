@@ -29,7 +29,7 @@ func TestPipeRefusesWhatATAPRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			frame := bytes.Repeat([]byte{byte(tt.size)}, tt.size)
+			frame := append(make([]byte, tapstack.OffloadHeader), bytes.Repeat([]byte{byte(tt.size)}, tt.size)...)
 			if err := a.WriteFrame(frame); !errors.Is(err, tt.err) {
 				t.Fatalf("WriteFrame of %d bytes = %v, want %v", tt.size, err, tt.err)
 			}
@@ -58,11 +58,11 @@ func TestPipeClose(t *testing.T) {
 	if err := <-read; !errors.Is(err, os.ErrClosed) {
 		t.Errorf("ReadFrame at Close = %v, want os.ErrClosed", err)
 	}
-	if err := a.WriteFrame(make([]byte, 14)); !errors.Is(err, os.ErrClosed) {
+	if err := a.WriteFrame(make([]byte, 24)); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("WriteFrame after Close = %v, want os.ErrClosed", err)
 	}
 	for range 200 { // more than the queue holds
-		if err := b.WriteFrame(make([]byte, 14)); err != nil {
+		if err := b.WriteFrame(make([]byte, 24)); err != nil {
 			t.Fatalf("WriteFrame to a closed end = %v, want a silent drop", err)
 		}
 	}
