@@ -2,8 +2,12 @@ package process_test
 
 import (
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/corridor-enclave/corridor/bench/process"
@@ -50,4 +54,48 @@ func TestIntegrationNamespace(t *testing.T) {
 	if err := n.Do(func() error { return nil }); err == nil {
 		t.Error("entered a namespace that is gone")
 	}
+}
+
+// TestIntegrationContained kills a process whose child ignores everything that can
+// be ignored: the child must be gone with it.
+func TestIntegrationContained(t *testing.T) {
+	t.Parallel()
+	p, err := process.Start(process.Command{
+		Path: "/bin/sh", Contained: true,
+		Args: []string{"-c", `trap "" TERM HUP; (trap "" TERM HUP; cat /dev/zero >/dev/null; :) & echo ready; wait`},
+	})
+	tapstacktest.Require(t, err, "a process namespace of its own", "run as root")
+	defer p.Kill()
+	if _, err := p.WaitMessage(t.Context(), "ready"); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	// Output is complete only when nobody holds the pipe any more; a child that
+	// lived on would hold it beyond the delay that Done allows for.
+	<-p.Done()
+	if left := descendants(t, p.PID()); len(left) != 0 {
+		t.Errorf("processes %v are left of %d", left, p.PID())
+	}
+}
+
+// descendants returns the processes whose group is that of a contained command.
+func descendants(t *testing.T, group int) (left []string) {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || len(stats) == 0 {
+		t.Fatalf("no processes: %v", err)
+	}
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it ended
+		}
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		if fields[0] != "Z" && fields[2] == strconv.Itoa(group) {
+			left = append(left, path)
+		}
+	}
+	return left
 }

@@ -33,6 +33,11 @@ type Command struct {
 	// Namespace is the network that the command is started in; nil means that of
 	// this process.
 	Namespace *Namespace
+
+	// Contained puts the command and all that it starts into a process namespace, so
+	// that its children too die with it, even if it is killed. It needs
+	// CAP_SYS_ADMIN.
+	Contained bool
 }
 
 // A Record is one line of a process's output. Fields is nil when the line is not
@@ -83,6 +88,9 @@ func Start(c Command) (*Process, error) {
 	p.cmd = exec.Command(c.Path, c.Args...)
 	p.cmd.Env = c.Env
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if c.Contained {
+		p.cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
+	}
 	sink := &lineSink{process: p, echo: c.Echo}
 	p.cmd.Stdout, p.cmd.Stderr = sink, sink
 	p.cmd.WaitDelay = 2 * time.Second // a grandchild may hold the pipe open
