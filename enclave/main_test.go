@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/corridor-enclave/corridor/tapstack/tapstacktest"
 )
 
 // folder gets both builds of this command; TestMain sets it.
@@ -212,7 +215,7 @@ func TestSignals(t *testing.T) {
 func TestProductionWithoutModule(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat("/dev/nsm"); err == nil {
-		t.Skip("needs a machine that is no enclave (remedy: run the tests elsewhere)")
+		tapstacktest.Require(t, errors.New("/dev/nsm is there"), "a machine that is no enclave", "run the tests elsewhere")
 	}
 	s := launch(t, "enclave", "--link", "off", "--app-api", "off", "--fqdn", "enclave.example", "--front", "tcp:127.0.0.1:0")
 	base := "https://" + s.wait("listening", "front")["addr"].(string)
