@@ -1,0 +1,355 @@
+package publish_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/corridor-enclave/corridor/host/publish"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds what must happen; nothing waits for it to pass.
+const patience = 20 * time.Second
+
+// A stand is a Publisher with enclaves that the test answers for.
+type stand struct {
+	*publish.Publisher
+	log   *lockedBuffer
+	dials chan dial
+	stop  func() // ends Run and waits for it
+}
+
+// A dial is one request to reach an enclave; the test sends the connection.
+type dial struct {
+	from netip.AddrPort
+	cid  vsockconn.CID
+	port uint16
+	conn chan net.Conn
+}
+
+func newStand(t *testing.T, c publish.Config) *stand {
+	t.Helper()
+	s := &stand{log: &lockedBuffer{}, dials: make(chan dial)}
+	c.Log = slog.New(slog.NewTextHandler(s.log, nil))
+	c.Dial = func(ctx context.Context, from netip.AddrPort, cid vsockconn.CID, port uint16) (net.Conn, error) {
+		d := dial{from, cid, port, make(chan net.Conn, 1)}
+		select {
+		case s.dials <- d:
+		case <-ctx.Done():
+			return nil, errors.New("no enclave")
+		}
+		if conn := <-d.conn; conn != nil {
+			return conn, nil
+		}
+		return nil, errors.New("refused")
+	}
+	s.Publisher = publish.New(c)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := s.Run(ctx); err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+	s.stop = func() {
+		cancel()
+		running.Wait()
+	}
+	t.Cleanup(s.stop)
+	return s
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (s *stand) publish(t *testing.T) net.Addr {
+	t.Helper()
+	a, err := s.Add(publish.Spec{Local: "127.0.0.1:0", CID: 16, Port: 443})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func connect(t *testing.T, to net.Addr) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", to.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return conn.(*net.TCPConn)
+}
+
+// enclave returns both ends of a connection into the enclave.
+func enclave(t *testing.T) (hostEnd, inside net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	inside = connect(t, l.Addr())
+	hostEnd, err = l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hostEnd, inside
+}
+
+func TestParseSpecRefuses(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		"":                                  "ADDR=link:PORT",
+		"127.0.0.1:80":                      "ADDR=link:PORT",
+		"=link:443":                         "HOST:PORT",
+		"80=link:443":                       "HOST:PORT",
+		"example.com:80=link:443":           "not an IP address",
+		"127.0.0.1:http=link:443":           "not a port",
+		"127.0.0.1:65536=link:443":          "not a port",
+		"127.0.0.1:80=stream:443":           "not carried yet",
+		"127.0.0.1:80=443":                  "not a road",
+		"127.0.0.1:80=link:":                "not a port of the enclave",
+		"127.0.0.1:80=link:0":               "not a port of the enclave",
+		"127.0.0.1:80=link:70000":           "not a port of the enclave",
+		"127.0.0.1:80=link:443@":            "not the CID",
+		"127.0.0.1:80=link:443@0":           "not the CID",
+		"127.0.0.1:80=link:443@x":           "not the CID",
+		"127.0.0.1:80=link:443@4294967295":  "not the CID",
+		"127.0.0.1:80=link:443@99999999999": "not the CID",
+	} {
+		if s, err := publish.ParseSpec(value); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("ParseSpec(%q) = %v, %v; want an error with %q", value, s, err, want)
+		}
+	}
+}
+
+func TestParseSpec(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]publish.Spec{
+		"127.0.0.1:8443=link:443":  {Local: "127.0.0.1:8443", CID: vsockconn.CIDAny, Port: 443},
+		":443=link:443@16":         {Local: ":443", CID: 16, Port: 443},
+		"[::1]:0=link:1@1":         {Local: "[::1]:0", CID: 1, Port: 1},
+		"localhost:1=link:65535":   {Local: "localhost:1", CID: vsockconn.CIDAny, Port: 65535},
+		"[::]:443=link:443@100000": {Local: "[::]:443", CID: 100000, Port: 443},
+	} {
+		got, err := publish.ParseSpec(value)
+		if err != nil || got != want {
+			t.Errorf("ParseSpec(%q) = %v, %v; want %v", value, got, err, want)
+		}
+		if got.String() != value {
+			t.Errorf("String() = %q, want %q", got.String(), value)
+		}
+	}
+}
+
+func FuzzParseSpec(f *testing.F) {
+	f.Add("127.0.0.1:8443=link:443@16")
+	f.Add(":443=link:443")
+	f.Fuzz(func(t *testing.T, value string) {
+		s, err := publish.ParseSpec(value)
+		if err != nil {
+			return
+		}
+		again, err := publish.ParseSpec(s.String())
+		if err != nil || again != s {
+			t.Fatalf("%q became %v, which became %v, %v", value, s, again, err)
+		}
+	})
+}
+
+func TestAddRefuses(t *testing.T) {
+	t.Parallel()
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	s := newStand(t, publish.Config{})
+	if _, err := s.Add(publish.Spec{Local: busy.Addr().String()}); err == nil || !strings.Contains(err.Error(), "in use by another program") {
+		t.Errorf("Add on a busy port = %v", err)
+	}
+	if _, err := s.Add(publish.Spec{Local: "192.0.2.1:0"}); err == nil || !strings.Contains(err.Error(), "does not have this address") {
+		t.Errorf("Add on a foreign address = %v", err)
+	}
+	s.publish(t)
+	if _, err := s.Add(publish.Spec{Local: "127.0.0.1:0"}); !errors.Is(err, publish.ErrPublished) {
+		t.Errorf("second Add = %v, want ErrPublished", err)
+	}
+	if err := s.Remove("127.0.0.1:1"); !errors.Is(err, publish.ErrNotPublished) {
+		t.Errorf("Remove of nothing = %v, want ErrNotPublished", err)
+	}
+	s.stop()
+	if _, err := s.Add(publish.Spec{Local: "127.0.0.1:0"}); !errors.Is(err, publish.ErrClosed) {
+		t.Errorf("Add after Run = %v, want ErrClosed", err)
+	}
+}
+
+func TestConnectionIsCarried(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, publish.Config{})
+	client := connect(t, s.publish(t))
+	d := <-s.dials
+	if d.cid != 16 || d.port != 443 || d.from.String() != client.LocalAddr().String() {
+		t.Errorf("dial for %s to CID %s, port %d; want %s, 16, 443", d.from, d.cid, d.port, client.LocalAddr())
+	}
+	hostEnd, inside := enclave(t)
+	d.conn <- hostEnd
+	for _, tt := range []struct{ from, to net.Conn }{{client, inside}, {inside, client}} {
+		if _, err := io.WriteString(tt.from, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 5)
+		if _, err := io.ReadFull(tt.to, got); err != nil || string(got) != "hello" {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	client.CloseWrite()
+	if rest, err := io.ReadAll(inside); err != nil || len(rest) > 0 {
+		t.Errorf("the enclave reads %q, %v; want the client's end of stream", rest, err)
+	}
+	inside.Close()
+	if rest, err := io.ReadAll(client); err != nil || len(rest) > 0 {
+		t.Errorf("the client reads %q, %v; want the enclave's end of stream", rest, err)
+	}
+}
+
+func TestClientWithoutEnclaveIsReset(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, publish.Config{Hold: time.Millisecond})
+	at := s.publish(t)
+	for range 3 {
+		if n, err := connect(t, at).Read(make([]byte, 1)); err == nil || err == io.EOF {
+			t.Errorf("the client reads %d bytes, %v; want a reset: it must not take it for an answer", n, err)
+		}
+	}
+	s.stop()
+	if got := strings.Count(s.log.String(), "client not carried"); got != 1 {
+		t.Errorf("%d lines about it, want one:\n%s", got, s.log)
+	}
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, publish.Config{MaxConns: 1, Hold: patience})
+	at := s.publish(t)
+	first, second := connect(t, at), connect(t, at)
+	d := <-s.dials
+	hostEnd, inside := enclave(t)
+	d.conn <- hostEnd
+	select {
+	case d := <-s.dials:
+		t.Fatalf("a second connection, from %s, was carried beside the first", d.from)
+	default:
+	}
+	first.Close()
+	inside.Close()
+	d = <-s.dials
+	if d.from.String() != second.LocalAddr().String() {
+		t.Errorf("the next is %s, want %s", d.from, second.LocalAddr())
+	}
+	d.conn <- nil
+}
+
+func TestRemoveKeepsConnections(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, publish.Config{})
+	at := s.publish(t)
+	if got := fmt.Sprint(s.List()); got != "[127.0.0.1:0=link:443@16]" {
+		t.Errorf("List = %s", got)
+	}
+	client := connect(t, at)
+	hostEnd, inside := enclave(t)
+	(<-s.dials).conn <- hostEnd
+	if err := s.Remove("127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	if conn, err := net.Dial("tcp", at.String()); err == nil {
+		conn.Close()
+		t.Error("the port is still open")
+	}
+	if got := s.List(); len(got) != 0 {
+		t.Errorf("List = %v", got)
+	}
+	if _, err := io.WriteString(inside, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
+		t.Errorf("the connection ended with its port: %v", err)
+	}
+	inside.Close()
+	client.Close()
+}
+
+func TestStopDrains(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, publish.Config{DrainTimeout: patience, Hold: time.Second})
+	at := s.publish(t)
+	client := connect(t, at)
+	hostEnd, inside := enclave(t)
+	(<-s.dials).conn <- hostEnd
+	var stopping sync.WaitGroup
+	stopping.Go(s.stop)
+	for { // until the port is closed
+		conn, err := net.Dial("tcp", at.String())
+		if err != nil {
+			break
+		}
+		conn.Close()
+	}
+	if _, err := io.WriteString(inside, "the last answer"); err != nil {
+		t.Fatal(err)
+	}
+	inside.Close()
+	if got, err := io.ReadAll(client); err != nil || string(got) != "the last answer" {
+		t.Errorf("the client got %q, %v while draining", got, err)
+	}
+	client.Close()
+	stopping.Wait()
+}
+
+func TestStopCutsWhatDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, publish.Config{DrainTimeout: time.Millisecond})
+	client := connect(t, s.publish(t))
+	hostEnd, _ := enclave(t)
+	(<-s.dials).conn <- hostEnd
+	s.stop()
+	if n, err := client.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		t.Errorf("the client reads %d bytes, %v; want a reset", n, err)
+	}
+	if !strings.Contains(s.log.String(), "are cut") {
+		t.Errorf("the log does not say so:\n%s", s.log)
+	}
+}
