@@ -33,6 +33,7 @@ const usage = `usage: bench COMMAND [flags]
   demo   walk one request through the whole corridor on this machine
   app    serve the sample app, as --listen says
   load   load a URL on a schedule, and measure from when requests should start
+  impair relay between two sockets as a bad line would
   serve  serve as one of the peers that measurements compare with
 `
 
@@ -51,6 +52,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		"demo":    runDemo,
 		"app":     runApp,
 		"load":    runLoad,
+		"impair":  runImpair,
 		"serve":   runServe,
 		"version": runVersion,
 	}
