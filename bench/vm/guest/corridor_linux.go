@@ -68,7 +68,7 @@ func (c *corridor) startEnclave(ctx context.Context) (values, error) {
 	c.enclave = enclave
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	up, err := enclave.WaitMessage(wait, "link up")
+	up, err := enclave.WaitMessage(wait, "link is up")
 	return values{"link": up.Fields}, err
 }
 
