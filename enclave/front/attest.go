@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/attestation"
+	"github.com/corridor-enclave/corridor/attestation/issuer"
 )
 
 const (
@@ -22,8 +23,36 @@ const (
 	// attestTimeout bounds the wait for the module.
 	attestTimeout = 5 * time.Second
 
-	withoutTLS = "this simulation serves plain HTTP: there is no certificate that a document could be bound to\n"
+	withoutTLS   = "this simulation serves plain HTTP: there is no certificate that a document could be bound to\n"
+	moduleBusy   = "too many clients wait for the security module\n"
+	moduleFailed = "the security module gave no document\n"
+	tooOften     = "too many documents are asked for\n"
 )
+
+// attest answers in the form that the client asks for, if it does not ask too often.
+func (f *Front) attest(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Accept")
+	serve := f.attestation
+	switch {
+	case f.cfg.Evidence == nil || !wantsEvidence(r):
+	case f.cfg.Certificates == nil:
+		answer(w, http.StatusNotFound, textType, withoutTLS)
+		return
+	default:
+		serve = f.evidence
+	}
+	if !f.documents.allow(f.clientOf(r), time.Now()) {
+		retryLater(w, http.StatusTooManyRequests, tooOften)
+		return
+	}
+	serve(w, r)
+}
+
+// retryLater sends a client away for a while.
+func retryLater(w http.ResponseWriter, status int, reason string) {
+	w.Header().Set("Retry-After", retryAfter)
+	answer(w, status, textType, reason)
+}
 
 // attestation answers as nitriding does: the document in base64, one line. Its
 // user data binds the certificate that TLS presents and the app's key hash.
@@ -41,33 +70,35 @@ func (f *Front) attestation(w http.ResponseWriter, r *http.Request) {
 	case f.attesting <- struct{}{}:
 		defer func() { <-f.attesting }()
 	default:
-		w.Header().Set("Retry-After", retryAfter)
-		answer(w, http.StatusServiceUnavailable, textType, "too many clients wait for the security module\n")
+		retryLater(w, http.StatusServiceUnavailable, moduleBusy)
 		return
 	}
 	document, err := f.document(r.Context(), nonce)
 	if err != nil {
-		w.Header().Set("Retry-After", retryAfter)
-		answer(w, http.StatusServiceUnavailable, textType, "the security module gave no document\n")
+		retryLater(w, http.StatusServiceUnavailable, moduleFailed)
 		return
 	}
 	answer(w, http.StatusOK, textType, base64.StdEncoding.EncodeToString(document)+"\n")
 }
 
-// document asks the module, and logs when it begins to fail and when it is well
-// again, not each failure: clients decide how many of those there are.
 func (f *Front) document(ctx context.Context, nonce []byte) ([]byte, error) {
 	bound, cancel := context.WithTimeout(ctx, attestTimeout)
 	defer cancel()
 	leaf := f.cfg.Certificates.Current().Certificate[0]
 	document, err := f.cfg.Attester.Attest(bound, nonce, attestation.NitridingUserData(leaf, f.cfg.App.KeyHash()))
+	f.noteModule(ctx, err)
+	return document, err
+}
+
+// noteModule logs when the module begins to fail and when it is well again, not
+// each failure: clients decide how many of those there are. ctx is the client's.
+func (f *Front) noteModule(ctx context.Context, err error) {
 	switch {
 	case err == nil && f.moduleBad.CompareAndSwap(true, false):
 		f.cfg.Log.Info("the security module answers again", "part", "front")
-	case err != nil && ctx.Err() == nil && f.moduleBad.CompareAndSwap(false, true):
+	case err != nil && !errors.Is(err, issuer.ErrBusy) && ctx.Err() == nil && f.moduleBad.CompareAndSwap(false, true):
 		f.cfg.Log.Error("no attestation document", "part", "front", "error", err)
 	}
-	return document, err
 }
 
 // nonceOf takes the one nonce out of a raw query.

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -67,8 +68,13 @@ type Config struct {
 	// Certificates turns TLS on. Nil serves plain HTTP, and then there is nothing
 	// that a document could bind to, so there are no documents.
 	Certificates Certificates
-	// Attester answers GET /enclave/attestation.
+	// Attester answers GET /enclave/attestation in nitriding's form.
 	Attester Attester
+	// Evidence answers it in Corridor's. Nil means that this is not offered.
+	Evidence Issuer
+	// SharedAddrs are addresses behind which many clients are, so that no limit
+	// of a single client's holds for them.
+	SharedAddrs []netip.Addr
 	// Proxy takes every request that is not for the enclave itself. Nil means
 	// that there is no app, and they are answered with 404.
 	Proxy http.Handler
@@ -97,6 +103,7 @@ type Front struct {
 
 	draining  atomic.Bool
 	requests  tally
+	documents *limiter
 	attesting chan struct{} // a token for each document under way
 	moduleBad atomic.Bool   // the module's failure is logged already
 }
@@ -110,6 +117,7 @@ func New(cfg Config) (*Front, error) {
 	f := &Front{
 		cfg:       cfg,
 		published: append(published, '\n'),
+		documents: newLimiter(),
 		attesting: make(chan struct{}, maxAttesting),
 	}
 	f.server = f.newServer()

@@ -41,6 +41,7 @@ func (f *Front) page(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(&b, "The source that the image is said to be built from, to measure it yourself:\n\n    %s\n\n", f.cfg.Source)
 	}
 	b.WriteString("GET /enclave/attestation?nonce=HEX  document for 40 hex digits of your choice\n" +
+		"                                    or, with Accept: application/json, more of it\n" +
 		"GET /enclave/certificates           certificates in PEM\n" +
 		"GET /enclave/config                 configuration, as far as it is public\n" +
 		"GET /enclave/health                 200 if requests are welcome, else 503\n" +

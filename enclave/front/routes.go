@@ -43,7 +43,7 @@ func (f *Front) routes() http.Handler {
 		r.Get(pattern, h)
 		r.Head(pattern, h)
 	}
-	r.Get(attestationPath, f.attestation)
+	r.Get(attestationPath, f.attest)
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		allow := "GET, HEAD"
 		if r.URL.Path == attestationPath {

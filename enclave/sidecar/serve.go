@@ -2,14 +2,19 @@ package sidecar
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 
+	"github.com/corridor-enclave/corridor/attestation"
+	"github.com/corridor-enclave/corridor/attestation/issuer"
 	"github.com/corridor-enclave/corridor/attestation/nsm"
 	"github.com/corridor-enclave/corridor/enclave/appapi"
 	"github.com/corridor-enclave/corridor/enclave/certs"
 	"github.com/corridor-enclave/corridor/enclave/front"
+	"github.com/corridor-enclave/corridor/tapstack"
 )
 
 func (s *Sidecar) beginCertificate(context.Context) (err error) {
@@ -59,6 +64,24 @@ func (s *Sidecar) beginAPI(context.Context) error {
 	return nil
 }
 
+// beginDocuments comes behind the app API, which knows what the app has said.
+func (s *Sidecar) beginDocuments(context.Context) error {
+	s.issuer = issuer.New(issuer.Config{Module: s.session, Statement: s.statement, Now: s.cfg.Now})
+	return nil
+}
+
+func (s *Sidecar) runDocuments(ctx context.Context) error { return s.issuer.Run(ctx) }
+
+// statement is what documents say of this enclave now.
+func (s *Sidecar) statement() attestation.Statement {
+	leaf := s.certificates.Current().Leaf
+	return attestation.Statement{
+		Keys:         []attestation.Digest{sha256.Sum256(leaf.RawSubjectPublicKeyInfo)},
+		Certificates: []attestation.Digest{sha256.Sum256(leaf.Raw)},
+		App:          s.api.KeyHash(),
+	}
+}
+
 func (s *Sidecar) runAPI(ctx context.Context) error { return s.api.Run(ctx) }
 
 func (s *Sidecar) beginFront(context.Context) (err error) {
@@ -73,7 +96,10 @@ func (s *Sidecar) beginFront(context.Context) (err error) {
 		Log:          s.cfg.Log,
 	}
 	if s.certificates != nil {
-		cfg.Certificates = s.certificates
+		cfg.Certificates, cfg.Evidence = s.certificates, s.issuer
+	}
+	if set.Link.On {
+		cfg.SharedAddrs = []netip.Addr{tapstack.GatewayAddr()}
 	}
 	if s.proxy != nil {
 		cfg.Proxy = s.proxy

@@ -12,6 +12,7 @@
 //	      module        asked who it is                                  │ closed
 //	      listeners     every address taken, before anything is served   │
 //	      app API       the app may speak                                │ closed
+//	      documents     nonces are gathered for the module               │ whoever waits is told
 //	      app           started                                          │ SIGTERM, then SIGKILL
 //	      front         clients are served                               │ accepts no more, requests finish
 //
@@ -26,6 +27,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/corridor-enclave/corridor/attestation/issuer"
 	"github.com/corridor-enclave/corridor/attestation/nsm"
 	"github.com/corridor-enclave/corridor/enclave/appapi"
 	"github.com/corridor-enclave/corridor/enclave/certs"
@@ -79,6 +81,7 @@ type Sidecar struct {
 	certificates *certs.SelfSigned
 	fronts, apis []net.Listener
 	api          *appapi.API
+	issuer       *issuer.Issuer // of no use without certificates
 	front        *front.Front
 }
 
@@ -135,6 +138,7 @@ func (s *Sidecar) parts() []part {
 		part{name: "module", begin: s.beginModule, end: s.session.Close},
 		part{name: "listeners", begin: s.beginListeners, end: s.endListeners},
 		part{name: "app API", begin: s.beginAPI, run: s.runAPI},
+		part{name: "documents", begin: s.beginDocuments, run: s.runDocuments},
 	)
 	if s.process != nil {
 		ps = append(ps, part{name: "app", run: s.process.Run, mayEnd: true})

@@ -187,11 +187,44 @@ func TestWholeWay(t *testing.T) {
 	if err != nil || !bytes.Equal(gotHash[:], hash) {
 		t.Errorf("the document holds hash %x, %v", gotHash, err)
 	}
+	checkEvidence(t, r.module, client, base, hash)
 	if err := r.stop(); err != nil {
 		t.Errorf("Run = %v", err)
 	}
 	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket of the app's API is left behind: %v", err)
+	}
+}
+
+// checkEvidence asks for Corridor's form without a nonce: its statement has to name
+// the key of the connection and the app's hash.
+func checkEvidence(t *testing.T, m *attestationtest.Module, client *http.Client, base string, hash []byte) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/enclave/attestation", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Accept", "application/json")
+	resp, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := attestation.ParseEvidence(body)
+	if err != nil {
+		t.Fatalf("%s %q: %v", resp.Status, body, err)
+	}
+	document := verify(t, m, resp, base64.StdEncoding.EncodeToString(e.Document))
+	endpoint, err := attestation.EndpointOf(document)
+	if err == nil {
+		err = endpoint.Check(resp.TLS.PeerCertificates[0])
+	}
+	if err != nil || !bytes.Equal(endpoint.App[:], hash) || len(endpoint.Certificates) != 1 {
+		t.Errorf("the statement is %+v, %v", endpoint, err)
 	}
 }
 
