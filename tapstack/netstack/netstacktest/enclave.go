@@ -33,8 +33,8 @@ import (
 )
 
 const (
-	nicID     tcpip.NICID = 1
-	queueSize             = 4096 // frames to the host that may wait for the stream
+	nicID     = tcpip.NICID(1)
+	queueSize = 4096 // frames to the host that may wait for the stream
 )
 
 // An Enclave is the enclave's end of the link, with an ARP cache, a default
