@@ -63,6 +63,9 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/slow":
 		a.serveSlow(w, r)
 	case "/echo":
+		// Without it the server of HTTP/1.1 stops reading at the first byte written,
+		// and a large body would come back cut. HTTP/2 has it anyway and refuses.
+		_ = http.NewResponseController(w).EnableFullDuplex()
 		// A client that went away is not this app's trouble.
 		_, _ = io.Copy(w, http.MaxBytesReader(w, r.Body, MaxBytes))
 	case "/fetch":

@@ -64,13 +64,15 @@ func TestSeenAndEcho(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&seen); err != nil || seen.URI != "/?a=1;b=2" || seen.Remote == "" {
 		t.Fatalf("seen %+v, %v", seen, err)
 	}
-	echo, err := http.Post(srv.URL+"/echo", "text/plain", strings.NewReader("say"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer echo.Body.Close()
-	if got := string(read(t, echo.Body)); got != "say" {
-		t.Fatalf("echo %q", got)
+	for _, said := range []string{"say", strings.Repeat("say", 1<<18)} { // a short one, and one that exceeds all buffers
+		echo, err := http.Post(srv.URL+"/echo", "text/plain", strings.NewReader(said))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer echo.Body.Close()
+		if got := string(read(t, echo.Body)); got != said {
+			t.Fatalf("%d bytes came back of %d", len(got), len(said))
+		}
 	}
 }
 
