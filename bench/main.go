@@ -33,6 +33,7 @@ const usage = `usage: bench COMMAND [flags]
   demo   walk one request through the whole corridor on this machine
   app    serve the sample app, as --listen says
   load   load a URL on a schedule, and measure from when requests should start
+  saturate  double the load on a URL until it breaks, then look around the knee
   impair relay between two sockets as a bad line would
   serve  serve as one of the peers that measurements compare with
 `
@@ -49,12 +50,13 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exitUsage
 	}
 	commands := map[string]func(context.Context, []string, []string, io.Writer) error{
-		"demo":    runDemo,
-		"app":     runApp,
-		"load":    runLoad,
-		"impair":  runImpair,
-		"serve":   runServe,
-		"version": runVersion,
+		"demo":     runDemo,
+		"app":      runApp,
+		"load":     runLoad,
+		"impair":   runImpair,
+		"saturate": runSaturate,
+		"serve":    runServe,
+		"version":  runVersion,
 	}
 	command, ok := commands[args[0]]
 	if !ok {

@@ -158,9 +158,12 @@ func (r *run) openLoop(ctx context.Context, s session, due <-chan time.Duration)
 	}
 }
 
+// closedLoop sends at least one request that counts, however slow the target is.
 func (r *run) closedLoop(ctx context.Context, s session) {
 	end := r.load.Warmup + r.load.Duration
-	for now := r.now(); now < end && ctx.Err() == nil; now = r.now() {
+	counted := false
+	for now := r.now(); (now < end || !counted) && ctx.Err() == nil; now = r.now() {
+		counted = now >= r.load.Warmup
 		if r.exchange(ctx, s, now, now) == DialFailed {
 			r.load.Sleep(afterRefusal)
 		}

@@ -172,6 +172,11 @@ func TestSchedule(t *testing.T) {
 			load: openloop.Load{Connections: 3, Warmup: time.Second, Duration: time.Second},
 			sent: 300, rate: 300, longest: 10 * time.Millisecond,
 		},
+		{
+			name: "a closed loop shorter than an answer", service: time.Second,
+			load: openloop.Load{Connections: 2, Warmup: 100 * time.Millisecond, Duration: 100 * time.Millisecond},
+			sent: 2, longest: time.Second,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
