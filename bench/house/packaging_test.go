@@ -19,6 +19,9 @@ import (
 // first build is reused: the binaries must be the same, byte for byte.
 func TestBuildCanBeRepeated(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("needs minutes for a build with an empty cache (remedy: run without -short)")
+	}
 	root := top(t)
 	_, err := exec.LookPath("make")
 	tapstacktest.Require(t, err, "make", "apt-get install make")

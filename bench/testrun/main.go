@@ -4,7 +4,8 @@
 //
 //	testrun [-race] PACKAGES...
 //
-// bench and the packages below it run behind all others and one at a time, because they
+// The enclave's packages run twice, as enclave and as enclave-sim. bench and the
+// packages below it run behind all others and one at a time, because they
 // start whole machines and whole corridors. With CORRIDOR_REQUIRE=all a skipped
 // test counts as a failed run. Exit codes: 0 all held, 1 not, 2 wrong usage.
 package main
@@ -40,14 +41,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "testrun: name the packages, for example ./...")
 		return 2
 	}
-	packages, err := list(ctx, flags.Args())
-	if err != nil {
+	packages, err := list(ctx, "", flags.Args())
+	simulated, simErr := list(ctx, "sim", flags.Args())
+	if err := errors.Join(err, simErr); err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
 	t := newTally(stdout)
 	clean := true
-	for _, p := range split(packages) {
+	for _, p := range split(packages, simulated) {
 		if err := p.run(ctx, *race, t, stderr); err != nil {
 			fmt.Fprintln(stderr, err)
 			clean = false
@@ -60,9 +62,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// list expands patterns such as ./... to import paths.
-func list(ctx context.Context, patterns []string) ([]string, error) {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"list", "--"}, patterns...)...)
+// list expands patterns such as ./... to import paths, with a build tag.
+func list(ctx context.Context, tag string, patterns []string) ([]string, error) {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"list", "-tags=" + tag, "--"}, patterns...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -76,11 +78,14 @@ type phase struct {
 	name     string
 	packages []string
 	serial   bool
+	tags     string
 }
 
-// split puts bench and the packages below it into a phase of their own.
-func split(packages []string) []phase {
+// split puts bench and the packages below it into a phase of their own, and runs
+// those of the enclave once more as they are in enclave-sim.
+func split(packages, simulated []string) []phase {
 	units := phase{name: "units"}
+	sim := phase{name: "units of enclave-sim", tags: "sim"}
 	whole := phase{name: "integration", serial: true}
 	for _, p := range packages {
 		if strings.Contains(p+"/", "/bench/") {
@@ -89,7 +94,12 @@ func split(packages []string) []phase {
 			units.packages = append(units.packages, p)
 		}
 	}
-	return []phase{units, whole}
+	for _, p := range simulated {
+		if strings.Contains(p+"/", "/enclave/") {
+			sim.packages = append(sim.packages, p)
+		}
+	}
+	return []phase{units, sim, whole}
 }
 
 // run runs the phase. Its error is about the run itself; tests that failed are
@@ -102,6 +112,9 @@ func (p phase) run(ctx context.Context, race bool, t *tally, stderr io.Writer) e
 	args := []string{"test", "-json", "-count=1"} // a result of another day says nothing about this machine
 	if race {
 		args = append(args, "-race")
+	}
+	if p.tags != "" {
+		args = append(args, "-tags="+p.tags)
 	}
 	if p.serial {
 		args = append(args, "-p=1")

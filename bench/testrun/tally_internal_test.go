@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -99,12 +100,15 @@ func TestTallyRefusesWhatIsNoEvent(t *testing.T) {
 
 func TestSplitRunsBenchLast(t *testing.T) {
 	t.Parallel()
-	phases := split([]string{"m/bench/vm", "m/tapstack", "m/bench", "m/workbench"})
-	if got := strings.Join(phases[0].packages, " "); got != "m/tapstack m/workbench" || phases[0].serial {
-		t.Errorf("first phase: %q, serial %v", got, phases[0].serial)
+	phases := split([]string{"m/bench/vm", "m/tapstack", "m/bench", "m/workbench", "m/enclave"},
+		[]string{"m/bench", "m/enclave", "m/enclave/isolate"})
+	want := []phase{
+		{name: "units", packages: []string{"m/tapstack", "m/workbench", "m/enclave"}},
+		{name: "units of enclave-sim", packages: []string{"m/enclave", "m/enclave/isolate"}, tags: "sim"},
+		{name: "integration", packages: []string{"m/bench/vm", "m/bench"}, serial: true},
 	}
-	if got := strings.Join(phases[1].packages, " "); got != "m/bench/vm m/bench" || !phases[1].serial {
-		t.Errorf("second phase: %q, serial %v", got, phases[1].serial)
+	if !reflect.DeepEqual(phases, want) {
+		t.Errorf("phases %+v, want %+v", phases, want)
 	}
 }
 
