@@ -1,6 +1,7 @@
 package attestation
 
 import (
+	"crypto/sha512"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -17,6 +18,20 @@ const (
 	maxBundle      = 8    // certificates; AWS sends four
 	maxField       = 1024 // public_key, user_data and nonce
 )
+
+// Measure returns the register that was zero and has measured the parts, one
+// behind the other: SHA-384 of 48 zeros and the parts' SHA-384. So images, their
+// signers (the certificate in DER) and configurations are measured.
+func Measure(parts ...[]byte) []byte {
+	content := sha512.New384()
+	for _, p := range parts {
+		content.Write(p)
+	}
+	register := sha512.New384()
+	register.Write(make([]byte, PCRSize))
+	register.Write(content.Sum(nil))
+	return register.Sum(nil)
+}
 
 // Claims is the content of a document: what the module says, whoever it is.
 type Claims struct {

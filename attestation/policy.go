@@ -16,6 +16,13 @@ type Accept struct {
 	NotBefore time.Time      // expected from then on; zero means always
 	NotAfter  time.Time      // expected until then; zero means always
 	PCRs      map[int][]byte // all have to be equal; one not listed is not checked
+	// Modules are the modules that may have signed, each by its whole identifier
+	// or by its instance's (i-...); none means any.
+	Modules []string
+	// MaxAge is how old the document may be; zero means that Freshness alone says.
+	MaxAge time.Duration
+	// App and Config have to stand in the document; zero means whatever does.
+	App, Config Digest
 }
 
 // A Policy says whether a document is expected. It never sees signatures. Its
@@ -44,7 +51,7 @@ func NewPolicy(accept []Accept, allowDebug bool) (*Policy, error) {
 			errs = append(errs, fmt.Errorf("accept %s: %w", a.label(i), err))
 			continue
 		}
-		a.PCRs = clonePCRs(a.PCRs)
+		a.PCRs, a.Modules = clonePCRs(a.PCRs), slices.Clone(a.Modules)
 		p.accept = append(p.accept, a)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -79,6 +86,14 @@ func (a Accept) validate(allowDebug bool) error {
 	}
 	if !a.NotBefore.IsZero() && !a.NotAfter.IsZero() && a.NotAfter.Before(a.NotBefore) {
 		errs = append(errs, errors.New("ends before it begins"))
+	}
+	if a.MaxAge < 0 {
+		errs = append(errs, fmt.Errorf("maximum age of %v", a.MaxAge))
+	}
+	for _, m := range a.Modules {
+		if m == "" || !printable(m) {
+			errs = append(errs, fmt.Errorf("%q is no module", m))
+		}
 	}
 	for _, i := range slices.Sorted(maps.Keys(a.PCRs)) {
 		value := a.PCRs[i]
@@ -151,5 +166,36 @@ func (a Accept) differences(d *Document, now time.Time) []string {
 			differences = append(differences, fmt.Sprintf("PCR%d differs", i))
 		}
 	}
+	return append(differences, a.otherDifferences(d, now)...)
+}
+
+// otherDifferences are those outside the registers.
+func (a Accept) otherDifferences(d *Document, now time.Time) []string {
+	var differences []string
+	if len(a.Modules) > 0 && !slices.ContainsFunc(a.Modules, d.isOf) {
+		differences = append(differences, fmt.Sprintf("module %s is not listed", d.ModuleID))
+	}
+	if age := now.Sub(d.Timestamp); a.MaxAge > 0 && age > a.MaxAge {
+		differences = append(differences, fmt.Sprintf("%v old, the limit is %v", age.Round(time.Second), a.MaxAge))
+	}
+	if a.App == (Digest{}) && a.Config == (Digest{}) {
+		return differences
+	}
+	e, err := EndpointOf(d)
+	if err != nil {
+		return append(differences, "the document says nothing of app and configuration")
+	}
+	if a.App != (Digest{}) && a.App != e.App {
+		differences = append(differences, "app hash differs")
+	}
+	if a.Config != (Digest{}) && a.Config != e.Config {
+		differences = append(differences, "configuration differs")
+	}
 	return differences
+}
+
+// isOf says whether the module that signed is the named one or one of the named
+// instance's: its identifier is i-INSTANCE-encENCLAVE.
+func (c *Claims) isOf(module string) bool {
+	return c.ModuleID == module || strings.HasPrefix(c.ModuleID, module+"-enc")
 }

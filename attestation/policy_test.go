@@ -2,6 +2,7 @@ package attestation_test
 
 import (
 	"bytes"
+	"crypto/sha512"
 	"errors"
 	"strings"
 	"testing"
@@ -28,6 +29,7 @@ func TestNewPolicyRefuses(t *testing.T) {
 			want:   []string{"PCR-1: there are", "PCR32: there are", "PCR4: 32 bytes instead of 48", `accept 2 ("\n"): name is not printable`},
 		},
 		{name: "debug mode by the back door", accept: []attestation.Accept{{PCRs: map[int][]byte{2: pcr(0)}}}, want: []string{"PCR2: zero means debug mode"}},
+		{name: "negative age and odd modules", accept: []attestation.Accept{{PCRs: good, MaxAge: -1, Modules: []string{"", "i\x1b"}}}, want: []string{"maximum age of -1ns", `"" is no module`, `"i\x1b" is no module`}},
 		{
 			name:   "ends before it begins",
 			accept: []attestation.Accept{{PCRs: good, NotBefore: now(), NotAfter: now().Add(-time.Second)}},
@@ -170,4 +172,65 @@ func registers(b []byte) map[int][]byte {
 		m[int(b[0])] = pcr(b[1])
 	}
 	return m
+}
+
+// What a policy may demand beside the registers, each missed by a little.
+func TestPolicyChecksMoreThanRegisters(t *testing.T) {
+	t.Parallel()
+	statement, err := attestation.Statement{Purpose: attestation.PurposeClient, Keys: []attestation.Digest{{1}}, App: attestation.Digest{2}, Config: attestation.Digest{3}}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pcrs := map[int][]byte{0: pcr(1), 1: pcr(1), 2: pcr(1)}
+	d := &attestation.Document{Claims: attestation.Claims{
+		PCRs: pcrs, ModuleID: "i-0abc-enc0def", Timestamp: now().Add(-time.Minute), UserData: statement,
+	}}
+	bare := *d
+	bare.UserData = nil
+	tests := []struct {
+		name     string
+		accept   attestation.Accept
+		document *attestation.Document
+		want     string // empty: accepted
+	}{
+		{"another instance", attestation.Accept{Modules: []string{"i-0abd", "i-0ab", "i-0abc-enc0de", "0abc"}}, d, "module i-0abc-enc0def is not listed"},
+		{"too old", attestation.Accept{MaxAge: time.Minute - 1}, d, "1m0s old"},
+		{"another app", attestation.Accept{App: attestation.Digest{3}}, d, "app hash differs"},
+		{"another configuration", attestation.Accept{Config: attestation.Digest{2}}, d, "configuration differs"},
+		{"everything", attestation.Accept{MaxAge: 1, Modules: []string{"i"}, App: attestation.Digest{9}, Config: attestation.Digest{9}}, d, "not listed, 1m0s old, the limit is 1ns, app hash differs, configuration differs"},
+		{"no statement", attestation.Accept{App: attestation.Digest{2}}, &bare, "says nothing of app"},
+		{"instance", attestation.Accept{Modules: []string{"i-1", "i-0abc"}}, d, ""},
+		{"module", attestation.Accept{Modules: []string{"i-0abc-enc0def"}}, d, ""},
+		{"all of it", attestation.Accept{MaxAge: time.Minute, Modules: []string{"i-0abc"}, App: attestation.Digest{2}, Config: attestation.Digest{3}}, d, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.accept.PCRs = pcrs
+			p, err := attestation.NewPolicy([]attestation.Accept{tt.accept}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = p.Check(tt.document, now())
+			if tt.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if !errors.Is(err, attestation.ErrNotExpected) || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// The construction is that of the image format: SHA-384 over zeros and a SHA-384.
+func TestMeasure(t *testing.T) {
+	t.Parallel()
+	inner := sha512.Sum384([]byte("kernel ramdisk"))
+	want := sha512.Sum384(append(make([]byte, 48), inner[:]...))
+	if got := attestation.Measure([]byte("kernel "), []byte("ramdisk")); !bytes.Equal(got, want[:]) {
+		t.Fatalf("got %x, want %x", got, want)
+	}
 }

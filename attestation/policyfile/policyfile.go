@@ -6,6 +6,11 @@
 //	name = "release 1.4"                  # optional, for people
 //	not_before = 2026-01-01T00:00:00Z     # optional, with a time zone
 //	not_after = "2026-07-01T00:00:00Z"    # optional, a string is as good
+//	max_age = "90s"                       # optional: of the document
+//	modules = ["i-0a22e5c5f24d22174"]     # optional: instances, or whole module identifiers
+//	signer = """-----BEGIN CERTIFICATE…"""# optional: who has signed the image; sets PCR8
+//	app = "…"                             # optional: 64 hex digits that the app has set
+//	config = "…"                          # optional: SHA-256 of the configuration given at start
 //	[accept.pcrs]                         # at least one; 96 hex digits each
 //	0 = "…"
 //	1 = "…"
@@ -14,7 +19,9 @@ package policyfile
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -40,6 +47,11 @@ type rawAccept struct {
 	Name      string            `toml:"name"`
 	NotBefore any               `toml:"not_before"`
 	NotAfter  any               `toml:"not_after"`
+	MaxAge    string            `toml:"max_age"`
+	Modules   []string          `toml:"modules"`
+	Signer    string            `toml:"signer"`
+	App       string            `toml:"app"`
+	Config    string            `toml:"config"`
 	PCRs      map[string]string `toml:"pcrs"`
 }
 
@@ -93,14 +105,23 @@ func describe(err error) string {
 
 func (r rawAccept) validate() (attestation.Accept, error) {
 	var errs []error
-	a := attestation.Accept{Name: r.Name, PCRs: make(map[int][]byte)}
+	a := attestation.Accept{Name: r.Name, PCRs: make(map[int][]byte), Modules: r.Modules}
+	bad := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
 	var err error
-	if a.NotBefore, err = parseTime("not_before", r.NotBefore); err != nil {
-		errs = append(errs, err)
-	}
-	if a.NotAfter, err = parseTime("not_after", r.NotAfter); err != nil {
-		errs = append(errs, err)
-	}
+	a.NotBefore, err = parseTime("not_before", r.NotBefore)
+	bad(err)
+	a.NotAfter, err = parseTime("not_after", r.NotAfter)
+	bad(err)
+	a.MaxAge, err = parseAge(r.MaxAge)
+	bad(err)
+	a.App, err = parseDigest("app", r.App)
+	bad(err)
+	a.Config, err = parseDigest("config", r.Config)
+	bad(err)
 	for _, key := range slices.Sorted(maps.Keys(r.PCRs)) {
 		index, value, err := ParsePCR(key, r.PCRs[key])
 		if err != nil {
@@ -109,7 +130,51 @@ func (r rawAccept) validate() (attestation.Accept, error) {
 		}
 		a.PCRs[index] = value
 	}
+	bad(addSigner(a.PCRs, r.Signer))
 	return a, errors.Join(errs...)
+}
+
+func parseAge(value string) (time.Duration, error) {
+	if value == "" {
+		return 0, nil
+	}
+	age, err := time.ParseDuration(value)
+	if err != nil || age <= 0 {
+		return 0, fmt.Errorf("max_age: %q is not a duration above zero, such as 90s", value)
+	}
+	return age, nil
+}
+
+func parseDigest(key, value string) (d attestation.Digest, err error) {
+	if value == "" {
+		return d, nil
+	}
+	b, err := hex.DecodeString(value)
+	if err != nil || copy(d[:], b) != len(b) || len(b) != len(d) || d == (attestation.Digest{}) {
+		return attestation.Digest{}, fmt.Errorf("%s: %q is not %d hex digits other than zeros", key, value, 2*len(d))
+	}
+	return d, nil
+}
+
+// addSigner demands the register that measures the certificate by which an image
+// is signed.
+func addSigner(pcrs map[int][]byte, value string) error {
+	const register = 8
+	if value == "" {
+		return nil
+	}
+	block, rest := pem.Decode([]byte(value))
+	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+		return errors.New("signer: not one certificate in PEM")
+	}
+	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+		return fmt.Errorf("signer: %w", err)
+	}
+	if _, twice := pcrs[register]; twice {
+		return fmt.Errorf("signer: PCR%d is listed too, and it is the same", register)
+	}
+	pcrs[register] = attestation.Measure(block.Bytes)
+	return nil
 }
 
 func parseTime(key string, value any) (time.Time, error) {

@@ -1,6 +1,8 @@
 package policyfile_test
 
 import (
+	"bytes"
+	"encoding/pem"
 	"errors"
 	"os"
 	"path/filepath"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/attestation"
+	"github.com/corridor-enclave/corridor/attestation/attestationtest"
 	"github.com/corridor-enclave/corridor/attestation/policyfile"
 )
 
@@ -16,6 +19,7 @@ func hex96(digit string) string { return strings.Repeat(digit, 96) }
 
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
+	signer, _ := newSigner(t)
 	pcrs := "\n[accept.pcrs]\n0 = \"" + hex96("1") + "\"\n"
 	tests := []struct {
 		name, in string
@@ -32,6 +36,13 @@ func TestParseRefuses(t *testing.T) {
 			in:   "[[accept]]\n[accept.pcrs]\n32 = \"\"\n00 = \"\"\n-1 = \"\"\nzero = \"\"\n1 = \"xyz\"\n2 = \"00\"\n",
 			want: []string{`"32" is not a PCR`, `"00" is not a PCR`, `"-1" is not a PCR`, `"zero" is not a PCR`, "PCR1: \"xyz\" is not hexadecimal", "PCR2: 2 hex digits instead of 96"},
 		},
+		{
+			name: "everything else",
+			in:   "[[accept]]\nmax_age = \"0s\"\napp = \"00\"\nconfig = \"" + strings.Repeat("0", 64) + "\"\nsigner = \"me\"" + pcrs,
+			want: []string{`max_age: "0s" is not`, `app: "00" is not 64 hex`, "config: ", "signer: not one certificate"},
+		},
+		{name: "signer no certificate", in: "[[accept]]\nsigner = \"\"\"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\"\"\"" + pcrs, want: []string{"signer: x509"}},
+		{name: "signer and PCR8", in: "[[accept]]\nsigner = \"\"\"" + signer + "\"\"\"" + pcrs + "8 = \"" + hex96("1") + "\"\n", want: []string{"PCR8 is listed too"}},
 		{
 			name: "times without zone",
 			in:   "[[accept]]\nnot_before = 2026-01-01T00:00:00\nnot_after = 2026-01-01" + pcrs + "[[accept]]\nnot_before = \"yesterday\"\nnot_after = 1" + pcrs,
@@ -74,6 +85,29 @@ func TestParse(t *testing.T) {
 	}
 	if second.Name != "release 1.5" || !second.NotBefore.Equal(want) || !second.NotAfter.IsZero() || len(second.PCRs) != 1 {
 		t.Errorf("second entry is %+v", second)
+	}
+}
+
+func newSigner(t *testing.T) (text string, der []byte) {
+	t.Helper()
+	c, err := attestationtest.NewChain("signer", time.Now(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Leaf().Raw})), c.Leaf().Raw
+}
+
+func TestParseEverything(t *testing.T) {
+	t.Parallel()
+	signer, der := newSigner(t)
+	accept, err := policyfile.Parse([]byte("[[accept]]\nmax_age = \"90s\"\nmodules = [\"i-1\"]\napp = \"" + strings.Repeat("ab", 32) +
+		"\"\nconfig = \"" + strings.Repeat("cd", 32) + "\"\nsigner = \"\"\"" + signer + "\"\"\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := accept[0]
+	if a.MaxAge != 90*time.Second || len(a.Modules) != 1 || a.App[31] != 0xab || a.Config[0] != 0xcd || !bytes.Equal(a.PCRs[8], attestation.Measure(der)) {
+		t.Errorf("parsed as %+v", a)
 	}
 }
 
