@@ -141,6 +141,7 @@ func (s *Stack) dialTCP(ctx context.Context, from, to netip.AddrPort) (*Conn, er
 			return nil, errnoOf(err.String())
 		}
 	}
+	s.askForEnclave()
 	err = ep.Connect(fullAddress(to))
 	if _, ok := err.(*tcpip.ErrConnectStarted); ok {
 		select {

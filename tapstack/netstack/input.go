@@ -78,17 +78,49 @@ func (s *Stack) inputIPv4(frame []byte) {
 }
 
 // learn corrects the hardware address of the enclave, which is a static
-// neighbour from the start, so that nothing ever waits for ARP. Only the
-// goroutine that reads the stream calls it.
+// neighbour from the start, so that nothing ever waits for ARP. A client that
+// asks for its address by DHCP speaks from 0.0.0.0 first; that counts until the
+// enclave's own address has been seen. Only the goroutine that reads the stream
+// calls it.
 func (s *Stack) learn(frame []byte, sender netip.Addr) {
 	mac := frame[sourceMAC : sourceMAC+macLen]
 	isGroup := mac[0]&1 != 0
-	if sender != tapstack.EnclaveAddr() || isGroup || slices.Equal(mac, s.enclaveMAC) {
+	isEnclave := sender == tapstack.EnclaveAddr()
+	isGuess := sender.IsUnspecified() && !s.enclaveKnown.Load()
+	if isGroup || (!isEnclave && !isGuess) {
 		return
 	}
-	copy(s.enclaveMAC, mac)
-	// It can fail only for a card that does not exist.
-	_ = s.setEnclaveMAC()
+	if !slices.Equal(mac, s.enclaveMAC) {
+		copy(s.enclaveMAC, mac)
+		// It can fail only for a card that does not exist.
+		_ = s.setEnclaveMAC()
+	}
+	if isEnclave && !s.enclaveKnown.Load() {
+		s.enclaveKnown.Store(true)
+	}
+}
+
+// askForEnclave sends an ARP request for the enclave's hardware address, unless
+// it is known. An enclave that was configured by hand and has not yet said
+// anything is not reached otherwise, if it does not have the usual one. The
+// answer is learned like any frame, before the connection's second attempt.
+func (s *Stack) askForEnclave() {
+	if s.enclaveKnown.Load() {
+		return
+	}
+	p := stack.NewPacketBuffer(stack.PacketBufferOptions{ReserveHeaderBytes: int(s.card.MaxHeaderLength()) + header.ARPSize})
+	defer p.DecRef()
+	gateway, enclave := tapstack.GatewayAddr().As4(), tapstack.EnclaveAddr().As4()
+	request := header.ARP(p.NetworkHeader().Push(header.ARPSize))
+	request.SetIPv4OverEthernet()
+	request.SetOp(header.ARPRequest)
+	copy(request.HardwareAddressSender(), s.card.LinkAddress())
+	copy(request.ProtocolAddressSender(), gateway[:])
+	copy(request.ProtocolAddressTarget(), enclave[:])
+	p.NetworkProtocolNumber = arp.ProtocolNumber
+	p.EgressRoute.RemoteLinkAddress = header.EthernetBroadcastAddress
+	s.card.AddHeader(p)
+	s.card.queue.push(p, false)
 }
 
 // setEnclaveMAC makes enclaveMAC that of the static neighbour.

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -86,6 +87,8 @@ type Stack struct {
 	// enclaveMAC is the hardware address that the enclave used last. Only the
 	// goroutine that reads the attached stream touches it.
 	enclaveMAC net.HardwareAddr
+	// enclaveKnown says that enclaveMAC was seen beside the enclave's address.
+	enclaveKnown atomic.Bool
 
 	flows sync.WaitGroup // handlers of TCP flows
 
