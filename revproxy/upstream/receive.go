@@ -1,0 +1,98 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"os"
+)
+
+// receive reads the head of the final answer, and passes the informational ones
+// before it to the trace of the request's context. Their number is bounded by
+// MaxHeaderBytes, which they share.
+func (x *exchange) receive() (*http.Response, error) {
+	x.c.expect(x.t.cfg.MaxHeaderBytes)
+	if _, err := x.c.br.Peek(1); err != nil {
+		if x.c.kept && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, errors.Join(errStale, err)
+		}
+		return nil, fmt.Errorf("upstream: waiting for the answer: %w", err)
+	}
+	for {
+		res, err := http.ReadResponse(x.c.br, x.req)
+		if err != nil {
+			if x.c.budget == 0 {
+				err = ErrHead
+			}
+			return nil, fmt.Errorf("upstream: reading the head of the answer: %w", err)
+		}
+		switch {
+		case res.StatusCode == http.StatusSwitchingProtocols:
+			return x.tunnel(res)
+		case res.StatusCode < 100 || res.StatusCode > 199:
+			return x.final(res), nil
+		}
+		if err := x.inform(res); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// inform passes an informational answer on.
+func (x *exchange) inform(res *http.Response) error {
+	if res.StatusCode == http.StatusContinue && x.sending != nil {
+		x.sending.goAhead()
+	}
+	trace := httptrace.ContextClientTrace(x.req.Context())
+	if trace == nil || trace.Got1xxResponse == nil {
+		return nil
+	}
+	return trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header))
+}
+
+// final prepares the body of an answer.
+func (x *exchange) final(res *http.Response) *http.Response {
+	if x.sending != nil {
+		x.sending.stopWaiting()
+	}
+	keep := !res.Close && res.StatusCode >= 200 // below 100 nothing is defined
+	if res.Body == http.NoBody {
+		x.end(keep)
+		return res
+	}
+	x.c.body()
+	res.Body = &answerBody{ReadCloser: res.Body, x: x, keep: keep}
+	return res
+}
+
+// tunnel hands the connection over: what follows is not HTTP.
+func (x *exchange) tunnel(res *http.Response) (*http.Response, error) {
+	if x.sending != nil && !x.sending.complete() {
+		return nil, errors.New("upstream: the app switched protocols within the request")
+	}
+	if !x.release() {
+		return nil, fmt.Errorf("upstream: switching protocols: %w", io.ErrUnexpectedEOF)
+	}
+	x.c.body()
+	_ = x.c.SetReadDeadline(noDeadline())
+	x.c.quiet = 0 // whoever tunnels knows what silence means
+	res.Body = tunnel{x.c}
+	return res, nil
+}
+
+// A tunnel reads what the buffer holds first.
+type tunnel struct{ *conn }
+
+func (t tunnel) Read(p []byte) (int, error) { return t.br.Read(p) }
+
+// CloseWrite tells the app that the client sends no more. Where the connection
+// cannot say that alone, it says it by ending.
+func (t tunnel) CloseWrite() error {
+	if half, ok := t.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return t.Close()
+}
