@@ -9,38 +9,85 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
+	"time"
+
+	"github.com/corridor-enclave/corridor/revproxy/upstream"
 )
 
 // statusClientGone is for the log alone: nobody is there to read it. The number
 // is the one that nginx made known.
 const statusClientGone = 499
 
-// A failure is an answer that the proxy makes itself.
+// A failure is an answer that the proxy makes itself. README.md has them all.
 type failure struct {
 	status int
-	token  string // an error type of RFC 9209 section 2.3
+	cause  Cause
 	reason string // for people; of a closed set
+	crowd  bool   // for want of room: it may be tried again soon, and there may be many
+}
+
+func clientGone() failure {
+	return failure{status: statusClientGone, cause: RequestError, reason: "the client went away"}
+}
+
+func crowded(reason string) failure {
+	return failure{http.StatusServiceUnavailable, ConnectionLimit, reason, true}
+}
+
+func tooMany() failure {
+	return failure{http.StatusTooManyRequests, RequestDenied, "the client has as many requests under way as it may", true}
+}
+
+func methodRefused() failure {
+	// A tunnel has no place here (RFC 9110 9.3.6), and TRACE would show a client
+	// what the proxy adds (9.3.8).
+	return failure{status: http.StatusMethodNotAllowed, cause: RequestDenied, reason: "the method is not passed on"}
+}
+
+func badTarget() failure {
+	return failure{status: http.StatusBadRequest, cause: RequestError, reason: "the request target is not a path"}
+}
+
+func targetTooLong(limit int) failure {
+	return failure{status: http.StatusRequestURITooLong, cause: RequestError, reason: fmt.Sprintf("the request target is longer than %d bytes", limit)}
+}
+
+func tooManyFields(limit int) failure {
+	return failure{status: http.StatusRequestHeaderFieldsTooLarge, cause: RequestError, reason: fmt.Sprintf("there are more than %d header fields", limit)}
 }
 
 func tooLarge(limit int64) failure {
-	return failure{http.StatusRequestEntityTooLarge, "http_request_error", fmt.Sprintf("the body is larger than %d bytes", limit)}
+	return failure{status: http.StatusRequestEntityTooLarge, cause: RequestError, reason: fmt.Sprintf("the body is larger than %d bytes", limit)}
+}
+
+func misdirected() failure {
+	return failure{status: http.StatusMisdirectedRequest, cause: RequestDenied, reason: "the host is not served here"}
+}
+
+func loop() failure {
+	return failure{status: http.StatusLoopDetected, cause: LoopDetected, reason: "the request has been here before"}
 }
 
 // fail answers a request that the transport could not carry out.
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
-	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
-	f, ok := clientFailure(r.Context(), x)
+	x := exchangeOf(r)
+	x.settle()
+	f, ok := clientFailure(x)
 	if !ok {
 		f = appFailure(r, err)
 	}
-	p.answer(w, r, f, err)
+	p.answer(w, r, x, f, err)
 }
 
 // answer counts, logs and sends a failure. After a fault in the body the
-// connection has lost its framing (RFC 9112 section 8) and is not used again.
-func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, f failure, err error) {
+// connection has lost its framing (RFC 9112 section 8) and is not used again,
+// and neither is one with a body that nobody will read.
+func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, x *exchange, f failure, err error) {
+	p.causes[f.cause].Add(1)
 	level := slog.LevelWarn
 	switch {
 	case f.status == statusClientGone:
@@ -52,20 +99,56 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, f failure, err er
 	default:
 		p.appFailures.Add(1)
 	}
-	attrs := []slog.Attr{slog.Int("status", f.status), slog.String("cause", f.token)}
-	if err != nil {
-		attrs = append(attrs, slog.Any("err", err))
-	}
-	p.config.Log.LogAttrs(r.Context(), level, "request not passed on: "+f.reason, attrs...)
+	p.report(r.Context(), level, x, f, err)
 
 	h := w.Header()
-	h.Set("Proxy-Status", name+"; error="+f.token)
-	if f.status < 500 && r.ProtoMajor == 1 {
+	clear(h) // of what an answer that was not sent has left there
+	h.Set("Proxy-Status", name+"; error="+f.cause.String())
+	h.Set("X-Request-Id", x.id)
+	if f.crowd {
+		h.Set("Retry-After", strconv.FormatInt(int64((p.config.RetryAfter+time.Second-1)/time.Second), 10))
+	}
+	if f.status == http.StatusMethodNotAllowed {
+		h.Set("Allow", allowed)
+	}
+	if r.ProtoMajor == 1 && (f.status < 500 && !f.crowd || x.unread() || lastOfConnection(x.in)) {
 		h.Set("Connection", "close")
 	}
 	// A 499 is written like the others: a client that only closed its half of
 	// the connection must not read silence as an empty success.
 	http.Error(w, fmt.Sprintf("%d %s: %s", f.status, text(f.status), f.reason), f.status)
+}
+
+// report logs a failure.
+func (p *Proxy) report(ctx context.Context, level slog.Level, x *exchange, f failure, err error) {
+	attrs := []slog.Attr{slog.Int("status", f.status), slog.String("cause", f.cause.String()), slog.String("request", x.id)}
+	if f.crowd {
+		more, ok := p.crowd.turn(time.Now())
+		if !ok {
+			return
+		}
+		attrs = append(attrs, slog.Int64("unreported", more))
+	}
+	if err != nil {
+		attrs = append(attrs, slog.Any("err", err))
+	}
+	p.config.Log.LogAttrs(ctx, level, "request not passed on: "+f.reason, attrs...)
+}
+
+// A crowdLog keeps a crowd from filling the log.
+type crowdLog struct {
+	second  atomic.Int64 // of the last record
+	skipped atomic.Int64
+}
+
+// turn reports whether to log now, and how many were skipped since the last time.
+func (l *crowdLog) turn(now time.Time) (skipped int64, ok bool) {
+	last, second := l.second.Load(), now.Unix()
+	if last == second || !l.second.CompareAndSwap(last, second) {
+		l.skipped.Add(1)
+		return 0, false
+	}
+	return l.skipped.Swap(0), true
 }
 
 func text(status int) string {
@@ -75,30 +158,32 @@ func text(status int) string {
 	return http.StatusText(status)
 }
 
-// clientFailure says what the client did wrong, if it did: x is nil if the
-// request has no body.
-func clientFailure(ctx context.Context, x *exchange) (failure, bool) {
-	gone := failure{statusClientGone, "http_request_error", "the client went away"}
-	if x != nil && x.fault.Load() != nil {
-		fault := *x.fault.Load()
-		var large *http.MaxBytesError
-		switch {
-		case errors.As(fault, &large):
-			return tooLarge(large.Limit), true
-		case errors.Is(fault, os.ErrDeadlineExceeded):
-			return failure{http.StatusRequestTimeout, "http_request_error", "the body came too slowly"}, true
-		case cut(fault), ctx.Err() != nil && !errors.Is(fault, io.ErrUnexpectedEOF):
-			return gone, true
-		}
-		return failure{http.StatusBadRequest, "http_request_error", "the body is malformed or incomplete"}, true
+// clientFailure says what the client did wrong, if it did.
+func clientFailure(x *exchange) (failure, bool) {
+	if fault := x.fault.Load(); fault != nil {
+		return bodyFailure(*fault, x.Err() != nil), true
 	}
-	switch ctx.Err() {
+	switch x.Err() {
 	case nil:
 		return failure{}, false
 	case context.DeadlineExceeded:
-		return failure{http.StatusGatewayTimeout, "http_response_timeout", "the app did not answer in time"}, true
+		return failure{status: http.StatusGatewayTimeout, cause: ResponseTimeout, reason: "the request took too long"}, true
 	}
-	return gone, true
+	return clientGone(), true
+}
+
+// bodyFailure says why a client's body could not be read.
+func bodyFailure(fault error, canceled bool) failure {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(fault, &large):
+		return tooLarge(large.Limit)
+	case errors.Is(fault, os.ErrDeadlineExceeded):
+		return failure{status: http.StatusRequestTimeout, cause: RequestError, reason: "the body came too slowly"}
+	case cut(fault), canceled && !errors.Is(fault, io.ErrUnexpectedEOF):
+		return clientGone()
+	}
+	return failure{status: http.StatusBadRequest, cause: RequestError, reason: "the body is malformed or incomplete"}
 }
 
 // cut reports whether a connection was ended by force.
@@ -108,29 +193,40 @@ func cut(err error) bool {
 
 // appFailure says what went wrong between the proxy and the app. Where net/http
 // has no error value for a case, its text is looked at, and a change of that
-// text makes the token less exact, not the status wrong.
+// text makes the cause less exact, not the status wrong.
 func appFailure(r *http.Request, err error) failure {
+	bad := func(c Cause, reason string) failure {
+		return failure{status: http.StatusBadGateway, cause: c, reason: reason}
+	}
+	late := func(c Cause, reason string) failure {
+		return failure{status: http.StatusGatewayTimeout, cause: c, reason: reason}
+	}
 	var op *net.OpError
 	dialing := errors.As(err, &op) && op.Op == "dial"
 	var timeout interface{ Timeout() bool }
 	timedOut := errors.As(err, &timeout) && timeout.Timeout()
 	switch {
 	case dialing && timedOut:
-		return failure{http.StatusGatewayTimeout, "connection_timeout", "the app did not accept the connection in time"}
-	case errors.Is(err, syscall.ECONNREFUSED), dialing && errors.Is(err, syscall.ENOENT):
-		return failure{http.StatusBadGateway, "connection_refused", "the app does not accept connections"}
+		return late(ConnectionTimeout, "the app did not accept the connection in time")
+	case gone(err):
+		return bad(ConnectionRefused, "the app does not accept connections")
 	case dialing:
-		return failure{http.StatusBadGateway, "destination_unavailable", "the app cannot be reached"}
+		return bad(Unavailable, "the app cannot be reached")
 	case timedOut:
-		return failure{http.StatusGatewayTimeout, "http_response_timeout", "the app did not answer in time"}
+		return late(ResponseTimeout, "the app did not answer in time")
+	case errors.Is(err, upstream.ErrHead), strings.Contains(err.Error(), "response headers exceeded"):
+		return bad(ResponseHeader, "the head of the app's answer is too large")
 	case cut(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), strings.Contains(err.Error(), "server closed idle connection"):
-		return failure{http.StatusBadGateway, "connection_terminated", "the app closed the connection without an answer"}
-	case strings.Contains(err.Error(), "response headers exceeded"):
-		return failure{http.StatusBadGateway, "http_response_header_section_size", "the head of the app's answer is too large"}
+		return bad(ConnectionTerminated, "the app closed the connection without an answer")
 	case strings.HasPrefix(err.Error(), "client tried to switch"):
-		return failure{http.StatusBadRequest, "http_request_error", "the Upgrade field is malformed"}
-	case r.Header.Get("Upgrade") != "" && strings.Contains(err.Error(), "switch"):
-		return failure{http.StatusBadGateway, "http_upgrade_failed", "the app switched to another protocol than asked for"}
+		return failure{status: http.StatusBadRequest, cause: RequestError, reason: "the Upgrade field is malformed"}
+	case errors.Is(err, errUnaskedUpgrade), r.Header.Get("Upgrade") != "" && strings.Contains(err.Error(), "switch"):
+		return bad(UpgradeFailed, "the app switched to another protocol than asked for")
 	}
-	return failure{http.StatusBadGateway, "http_protocol_error", "the app's answer is not valid HTTP"}
+	return bad(ProtocolError, "the app's answer is not valid HTTP")
+}
+
+// gone reports whether a dial failed because nothing listens.
+func gone(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
 }

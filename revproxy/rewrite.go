@@ -4,18 +4,19 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
+	"net/url"
+	"strconv"
 	"strings"
 )
 
 // rewrite makes the request to the app. ReverseProxy has removed the hop-by-hop
 // fields before, and the parts of the query that net/url does not like.
-func rewrite(pr *httputil.ProxyRequest, host string) {
+func (p *Proxy) rewrite(pr *httputil.ProxyRequest, host string) {
 	in, out := pr.In, pr.Out
+	x := exchangeOf(in)
 	out.URL.Scheme, out.URL.Host, out.Host = "http", host, in.Host
-	out.URL.Opaque = rawPath(in.RequestURI)
-	out.URL.RawQuery = in.URL.RawQuery // semicolons are the app's business
-
-	if x, ok := in.Context().Value(exchangeKey{}).(*exchange); ok {
+	setTarget(out.URL, in.RequestURI, !p.config.NetHTTP && p.config.App.Scheme != "h2c")
+	if x.body != nil {
 		out.Trailer = x.trailer(out.Trailer)
 	}
 	if out.Method == http.MethodOptions {
@@ -23,18 +24,47 @@ func rewrite(pr *httputil.ProxyRequest, host string) {
 	}
 	dropForwarding(out.Header)
 	setForwarding(out.Header, in)
-	out.Header.Add("Via", strings.TrimPrefix(in.Proto, "HTTP/")+" "+name)
+	out.Header["X-Request-Id"] = []string{x.id}
+	out.Header.Add("Via", strings.TrimPrefix(in.Proto, "HTTP/")+" "+p.mark)
 }
 
-// rawPath is the path of a request target as it came, or "" where net/url has to
-// write it: in absolute form, and where it begins with two slashes, which
-// url.URL takes for the beginning of an authority.
-func rawPath(target string) string {
-	if !strings.HasPrefix(target, "/") || strings.HasPrefix(target, "//") {
-		return ""
+// setTarget makes the target of the request to the app: the bytes that came,
+// without the scheme and the authority of an absolute form. If it is not exact,
+// net/url writes what begins with two slashes, which url.URL takes for the
+// beginning of an authority.
+func setTarget(u *url.URL, target string, exact bool) {
+	if _, rest, ok := strings.Cut(target, "://"); ok && target[0] != '/' {
+		_, path, ok := cutBefore(rest, "/?")
+		switch {
+		case !ok:
+			target = "/"
+		case path[0] == '?':
+			target = "/" + path
+		default:
+			target = path
+		}
 	}
-	path, _, _ := strings.Cut(target, "?")
-	return path
+	path, query, found := strings.Cut(target, "?")
+	u.RawQuery, u.ForceQuery = query, found && query == "" // semicolons are the app's business
+	if exact || !strings.HasPrefix(path, "//") {
+		u.Opaque = path
+	}
+}
+
+// cutBefore cuts s before the first of some characters.
+func cutBefore(s, chars string) (before, from string, ok bool) {
+	if i := strings.IndexAny(s, chars); i >= 0 {
+		return s[:i], s[i:], true
+	}
+	return s, "", false
+}
+
+// countDown lowers Max-Forwards, which a client sets to limit the way of an
+// OPTIONS request. What is not a number is passed on.
+func countDown(h http.Header) {
+	if n, err := strconv.ParseUint(h.Get("Max-Forwards"), 10, 32); err == nil && n > 0 {
+		h.Set("Max-Forwards", strconv.FormatUint(n-1, 10))
+	}
 }
 
 // isForwarding reports whether a field says where a request comes from. An app
@@ -98,17 +128,4 @@ func clientIP(remote string) (netip.Addr, bool) {
 // quoted is a quoted-string (RFC 9110 5.6.4).
 func quoted(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
-}
-
-// keepForm keeps an answer without a length without a length: "identity" tells
-// net/http's server not to make chunks of it but to close the connection behind
-// it. ReverseProxy has removed the app's own Transfer-Encoding.
-func keepForm(res *http.Response) error {
-	switch {
-	case res.ContentLength >= 0, len(res.TransferEncoding) > 0, res.StatusCode == http.StatusSwitchingProtocols,
-		res.Request.Method == http.MethodHead, res.Request.ProtoMajor != 1:
-		return nil
-	}
-	res.Header.Set("Transfer-Encoding", "identity")
-	return nil
 }

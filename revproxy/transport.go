@@ -6,26 +6,52 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/corridor-enclave/corridor/revproxy/upstream"
 )
 
-// newTransport makes the pool of connections to the app. HTTP/2 is off: the app
-// is next door, and HTTP/1.1 gives each request a connection of its own.
-func newTransport(c Config, network, address string) *http.Transport {
-	dialer := &net.Dialer{Timeout: c.DialTimeout, KeepAlive: 30 * time.Second}
+// A roundTripper is a way to speak to the app.
+type roundTripper interface {
+	http.RoundTripper
+	CloseIdleConnections()
+}
+
+// dialer returns the way to connect to the app.
+func dialer(c Config, network, address string) func(context.Context) (net.Conn, error) {
+	d := &net.Dialer{Timeout: c.DialTimeout, KeepAlive: 30 * time.Second}
+	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, network, address) }
+}
+
+// newTransport makes the pool of connections to the app. HTTP/2 is used only if
+// asked for: the app is next door, and HTTP/1.1 gives each request a connection
+// of its own.
+func newTransport(c Config, dial func(context.Context) (net.Conn, error)) roundTripper {
+	h2c := c.App.Scheme == "h2c"
+	if !c.NetHTTP && !h2c {
+		return upstream.New(upstream.Config{
+			Dial:            dial,
+			MaxIdle:         c.MaxIdleConns,
+			MaxHeaderBytes:  int(c.MaxResponseHeaderBytes),
+			HeaderTimeout:   c.ResponseHeaderTimeout,
+			BodyTimeout:     c.ResponseBodyTimeout,
+			IdleTimeout:     c.IdleConnTimeout,
+			ContinueTimeout: c.ExpectContinueTimeout,
+		})
+	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(!h2c)
+	protocols.SetUnencryptedHTTP2(h2c)
 	return &http.Transport{
-		Proxy: nil, // never take a detour because of an environment variable
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, network, address)
-		},
+		Protocols:              &protocols,
+		Proxy:                  nil, // never take a detour because of an environment variable
+		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		MaxIdleConns:           c.MaxIdleConns,
 		MaxIdleConnsPerHost:    c.MaxIdleConns, // there is one host; the default of 2 is for browsers
-		MaxConnsPerHost:        c.MaxConns,
 		IdleConnTimeout:        c.IdleConnTimeout,
 		ResponseHeaderTimeout:  c.ResponseHeaderTimeout,
 		ExpectContinueTimeout:  c.ExpectContinueTimeout,
 		MaxResponseHeaderBytes: c.MaxResponseHeaderBytes,
 		DisableCompression:     true, // or the transport would ask for gzip and unpack it
-		ForceAttemptHTTP2:      false,
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         16 << 10,
 	}

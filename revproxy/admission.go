@@ -1,0 +1,131 @@
+package revproxy
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// An admission lets a bounded number of requests through, and a bounded number
+// of others wait, the first come first, for a bounded time:
+//
+//	request ──► room? ──yes──────────────────────► with the app ──► leave
+//	              │ no                                  ▲
+//	              ▼                                     │ room in time
+//	           queue full? ──no──► waiting ─────────────┘
+//	              │ yes               │ too long
+//	              ▼                   ▼
+//	             503 at once         503
+//
+// Past what the app can do, waiting only makes answers late: those who are
+// refused at once can go elsewhere.
+type admission struct {
+	room     chan struct{} // holds an item for each request with the app
+	waiting  atomic.Int64
+	queue    int64
+	patience time.Duration
+	clients  clients
+}
+
+func newAdmission(c Config) *admission {
+	return &admission{
+		room:     make(chan struct{}, c.MaxConcurrent),
+		queue:    int64(c.MaxQueued),
+		patience: c.QueueTimeout,
+		clients:  clients{max: c.MaxPerClient},
+	}
+}
+
+// enter waits for room. The caller calls leave with the same client if there was
+// some, and only then.
+func (a *admission) enter(ctx context.Context, client netip.Addr) (failure, bool) {
+	if !a.clients.add(client) {
+		return tooMany(), false
+	}
+	if f, ok := a.wait(ctx); !ok {
+		a.clients.remove(client)
+		return f, false
+	}
+	return failure{}, true
+}
+
+func (a *admission) leave(client netip.Addr) {
+	<-a.room
+	a.clients.remove(client)
+}
+
+func (a *admission) wait(ctx context.Context) (failure, bool) {
+	select {
+	case a.room <- struct{}{}:
+		return failure{}, true
+	default:
+	}
+	defer a.waiting.Add(-1)
+	if a.waiting.Add(1) > a.queue {
+		return crowded("as many requests wait as may"), false
+	}
+	timer := time.NewTimer(a.patience)
+	defer timer.Stop()
+	select {
+	case a.room <- struct{}{}:
+		return failure{}, true
+	case <-timer.C:
+		return crowded("no room within the time that requests wait"), false
+	case <-ctx.Done():
+		return clientGone(), false
+	}
+}
+
+// clients counts the requests under way of each client. Its size is bounded by
+// the number of requests.
+type clients struct {
+	max int // zero: nobody is counted
+
+	mu    sync.Mutex
+	under map[netip.Addr]int
+}
+
+// add reports whether a client may have one more. Who has no address is not
+// counted.
+func (c *clients) add(client netip.Addr) bool {
+	if c.max == 0 || !client.IsValid() {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.under == nil {
+		c.under = make(map[netip.Addr]int)
+	}
+	if c.under[client] >= c.max {
+		return false
+	}
+	c.under[client]++
+	return true
+}
+
+func (c *clients) remove(client netip.Addr) {
+	if c.max == 0 || !client.IsValid() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.under[client]--
+	if c.under[client] == 0 {
+		delete(c.under, client)
+	}
+}
+
+// whoIs is the client for the purpose of limits: an IPv6 user has a whole /64.
+func whoIs(remote string) netip.Addr {
+	ip, ok := clientIP(remote)
+	if !ok || ip.Is4() {
+		return ip
+	}
+	net, err := ip.Prefix(64)
+	if err != nil {
+		return ip
+	}
+	return net.Addr()
+}
