@@ -20,7 +20,7 @@ import (
 func TestBuildCanBeRepeated(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("needs minutes for a build with an empty cache (remedy: run without -short)")
+		t.Skipf("needs minutes for a build with an empty cache (remedy: run without -short)")
 	}
 	root := top(t)
 	_, err := exec.LookPath("make")
