@@ -34,8 +34,13 @@ const usage = `usage: bench COMMAND [flags]
   app    serve the sample app, as --listen says
   load   load a URL on a schedule, and measure from when requests should start
   saturate  double the load on a URL until it breaks, then look around the knee
+  html   draw a report as one HTML page
   impair relay between two sockets as a bad line would
   serve  serve as one of the peers that measurements compare with
+  run    measure hops in interleaved rounds, and print a table
+  proxy  measure reverse proxies side by side
+  link   measure the link beside gvproxy and a plain relay
+  attest measure attestation documents
 `
 
 func main() {
@@ -53,9 +58,14 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		"demo":     runDemo,
 		"app":      runApp,
 		"load":     runLoad,
+		"html":     runHTML,
 		"impair":   runImpair,
 		"saturate": runSaturate,
 		"serve":    runServe,
+		"run":      runRun,
+		"proxy":    runOne("proxy"),
+		"link":     runOne("link"),
+		"attest":   runOne("attest"),
 		"version":  runVersion,
 	}
 	command, ok := commands[args[0]]

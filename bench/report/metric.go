@@ -19,7 +19,7 @@ const (
 	Switches   Metric = "switches"    // context switches of the subject, per operation
 	Allocs     Metric = "allocs"      // objects that the subject allocates, per operation
 	AllocBytes Metric = "alloc_bytes" // bytes of them, per operation
-	Calls      Metric = "calls"       // read and write calls of the subject, per operation
+	Calls      Metric = "calls"       // read(2) and write(2) of the subject, per operation
 	RSS        Metric = "rss"         // bytes of memory of the subject
 	Throughput Metric = "throughput"  // Gbit/s, of bulk
 )

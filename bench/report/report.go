@@ -162,7 +162,7 @@ type Process struct {
 	Involuntary  int64   `json:"involuntary_switches"`
 	RSSBytes     int64   `json:"rss_bytes"` // at the end
 	PSSBytes     *int64  `json:"pss_bytes,omitempty"`
-	Reads        *int64  `json:"read_calls,omitempty"`  // read(2) and its kin, by /proc/PID/io
+	Reads        *int64  `json:"read_calls,omitempty"`  // read(2) and readv(2), by /proc/PID/io
 	Writes       *int64  `json:"write_calls,omitempty"` // likewise
 	ReadBytes    *int64  `json:"read_bytes,omitempty"`
 	WrittenBytes *int64  `json:"written_bytes,omitempty"`

@@ -1,0 +1,109 @@
+// Package hops knows what can be measured: each hop of the corridor, the variants
+// that do the same work, ours and others', and how to start them. It sends no load
+// and keeps no accounts; bench/measure does.
+package hops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/corridor-enclave/corridor/bench/report"
+)
+
+// A Hop is one leg of the way, or a way.
+type Hop struct {
+	Name  string
+	About string // one line for the reader of a table
+	Loads []report.Load
+	// Baseline is the variant that ratios are told against.
+	Baseline string
+	Variants []Variant
+}
+
+// A Variant is one way to do a hop's work.
+type Variant struct {
+	Name  string
+	start func(*Setup) error
+}
+
+// A Missing error says what a variant needs that the machine lacks. The rest of the
+// measurement goes on without it.
+type Missing struct{ What, Remedy string }
+
+// Error implements error.
+func (m *Missing) Error() string { return fmt.Sprintf("hops: needs %s (remedy: %s)", m.What, m.Remedy) }
+
+// All returns every hop, in the order of the way.
+func All() []Hop {
+	return []Hop{generatorHop(), proxyHop(), tlsHop(), linkHop(), wayHop(), attestHop()}
+}
+
+// Find returns the hops with these names, in the order of the way.
+func Find(names []string) ([]Hop, error) {
+	var found []Hop
+	for _, h := range All() {
+		if slices.Contains(names, h.Name) {
+			found = append(found, h)
+		}
+	}
+	if len(found) != len(names) {
+		return nil, fmt.Errorf("hops: of %q some are unknown or named twice: there are %q", names, Names())
+	}
+	return found, nil
+}
+
+// Names returns the names of all hops.
+func Names() []string {
+	var names []string
+	for _, h := range All() {
+		names = append(names, h.Name)
+	}
+	return names
+}
+
+// Start starts a variant and returns when it answers. What it started so far is
+// stopped if it fails; a Missing error says that it could not even begin.
+func (v Variant) Start(ctx context.Context, tools Tools) (*Running, error) {
+	s, err := newSetup(ctx, tools)
+	if err != nil {
+		return nil, err
+	}
+	err = v.start(s)
+	if err == nil {
+		err = s.untilAnswered()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("hops: start %s: %w", v.Name, err), s.running.Stop())
+	}
+	return s.running, nil
+}
+
+// requestLoads are closed loops of small requests, driven by wrk.
+func requestLoads(connections ...int) []report.Load {
+	var loads []report.Load
+	for _, n := range connections {
+		name := fmt.Sprintf("%d connections", n)
+		if n == 1 {
+			name = "1 connection"
+		}
+		loads = append(loads, report.Load{Name: name, Generator: "wrk", Kind: report.Requests, Connections: n, BodyBytes: 12})
+	}
+	return loads
+}
+
+// bulkLoad is a number of flows that carry as much as they can.
+func bulkLoad(flows int, direction string) report.Load {
+	name := fmt.Sprintf("%d flows %s", flows, direction)
+	if flows == 1 {
+		name = "1 flow " + direction
+	}
+	return report.Load{Name: name, Generator: "iperf3", Kind: report.Bulk, Connections: flows, Direction: direction}
+}
+
+// The directions of bulk.
+const (
+	uplink   = "uplink"
+	downlink = "downlink"
+)

@@ -1,0 +1,162 @@
+package hops
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"strings"
+
+	"github.com/corridor-enclave/corridor/bench/binaries"
+	"github.com/corridor-enclave/corridor/bench/process"
+	"github.com/corridor-enclave/corridor/bench/report"
+	"github.com/corridor-enclave/corridor/tapstack/tap"
+)
+
+// Ports inside of the enclave's namespace.
+const (
+	appPort   = "8081"
+	bulkPort  = "5201"
+	frontPort = "443"
+	tapName   = "tap0"
+)
+
+// linkHop measures the ways from a client outside to an app inside, without TLS
+// and without a proxy. VSOCK is replaced by unix sockets for all of them.
+func linkHop() Hop {
+	loads := append(requestLoads(1, 16, 128), bulkLoad(1, downlink), bulkLoad(1, uplink), bulkLoad(4, downlink))
+	return Hop{
+		Name: "link", About: "a client outside, an app inside: frames over a stream in between", Baseline: "stock",
+		Loads: loads,
+		Variants: []Variant{
+			{"direct", func(s *Setup) error { return s.directWithBulk() }},
+			{"corridor", func(s *Setup) error { return s.corridor(appPort) }},
+			{"stock", func(s *Setup) error { return s.stock(appPort) }},
+			{"relay", func(s *Setup) error { return s.relays() }},
+		},
+	}
+}
+
+// wayHop is the whole way: published port, link, TLS and proxy inside, app. Stock is
+// what the model does: gvproxy and gvforwarder, and inside a TLS server with the
+// standard library's proxy as it comes.
+func wayHop() Hop {
+	return Hop{
+		Name: "way", About: "the whole way: published port, link, TLS, proxy, app", Baseline: "stock",
+		Loads: requestLoads(1, 16, 128),
+		Variants: []Variant{
+			{"corridor", func(s *Setup) error { return s.corridor(frontPort) }},
+			{"stock", func(s *Setup) error { return s.stockWay() }},
+		},
+	}
+}
+
+// attestHop has the enclave make attestation documents, and nothing else.
+func attestHop() Hop {
+	load := report.Load{Name: "16 connections", Generator: "wrk", Kind: report.Documents, Connections: 16}
+	one := load
+	one.Name, one.Connections = "1 connection", 1
+	return Hop{
+		Name: "attest", About: "attestation documents by a simulated module, over TLS", Baseline: "enclave",
+		Loads: []report.Load{one, load},
+		Variants: []Variant{{"enclave", func(s *Setup) error {
+			err := s.enclaveAlone("--fqdn", name)
+			path := "/enclave/attestation?nonce=0123456789abcdef0123456789abcdef01234567"
+			s.running.URL = strings.TrimSuffix(s.running.URL, smallAnswer) + path
+			return err
+		}}},
+	}
+}
+
+// directWithBulk is the app, and an iperf3 server, with nothing in front.
+func (s *Setup) directWithBulk() error {
+	if err := direct(s); err != nil {
+		return err
+	}
+	addr, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	s.running.Bulk = addr
+	return s.iperf3(port, report.Subject, false)
+}
+
+// iperf3 starts a server for bulk.
+func (s *Setup) iperf3(port string, role report.Role, inside bool) error {
+	path, err := s.tools.Installed("iperf3", "iperf3")
+	if err != nil {
+		return err
+	}
+	p, err := s.start(program{
+		name: "iperf3", role: role, path: path, inside: inside,
+		args: []string{"--server", "--port", port, "--forceflush"},
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, startTimeout)
+	defer cancel()
+	_, err = p.Wait(ctx, func(r process.Record) bool { return bytes.Contains([]byte(r.Line), []byte("Server listening")) })
+	return err
+}
+
+// inside makes the enclave's namespace, with an app and an iperf3 server in it.
+func (s *Setup) inside() (err error) {
+	if s.running.namespace, err = process.NewNamespace(); err != nil {
+		return &Missing{What: "a network namespace of its own: " + err.Error(), Remedy: "run as root"}
+	}
+	if err := s.running.namespace.Do(tap.LoopbackUp); err != nil {
+		return err
+	}
+	if _, err := s.app(true); err != nil {
+		return err
+	}
+	return s.iperf3(bulkPort, report.App, true)
+}
+
+// corridor starts both ends of ours around the namespace; requests go to the port
+// inside.
+func (s *Setup) corridor(port string) error {
+	hostPath, err := s.tools.Own(binaries.Host)
+	if err != nil {
+		return err
+	}
+	enclavePath, err := s.tools.Own(binaries.EnclaveSim)
+	if err != nil {
+		return err
+	}
+	if err := s.inside(); err != nil {
+		return err
+	}
+	var local [2]string
+	for i := range local {
+		if local[i], err = freeAddress(); err != nil { // host takes port 0 once only
+			return err
+		}
+	}
+	_, err = s.start(program{name: "host", role: report.Subject, path: hostPath, args: []string{
+		"--vsock", "dir:" + s.running.dir, "--control", "unix:" + s.file("control.sock"),
+		"--publish", local[0] + "=link:" + port, "--publish", local[1] + "=link:" + bulkPort,
+	}})
+	if err != nil {
+		return err
+	}
+	if _, err = s.start(program{name: "enclave-sim", role: report.Subject, path: enclavePath, inside: true, args: []string{
+		"--link", "on", "--vsock", "dir:" + s.running.dir, "--fqdn", name,
+		"--app", "http://127.0.0.1:" + appPort, "--front", "tcp::" + frontPort,
+	}}); err != nil {
+		return err
+	}
+	s.running.URL, s.running.Bulk = scheme(port)+"://"+local[0]+smallAnswer, local[1]
+	return nil // it answers once both ends have found each other
+}
+
+func scheme(port string) string {
+	if port == frontPort {
+		return "https"
+	}
+	return "http"
+}

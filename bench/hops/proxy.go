@@ -1,0 +1,235 @@
+package hops
+
+import (
+	"fmt"
+
+	"github.com/corridor-enclave/corridor/bench/binaries"
+	"github.com/corridor-enclave/corridor/bench/report"
+	"github.com/corridor-enclave/corridor/bench/servers"
+)
+
+// name is what certificates are for.
+const name = "bench.corridor.example"
+
+// generatorHop asks whether the generators are the limit: nothing can be faster
+// than a server that does nothing.
+func generatorHop() Hop {
+	return Hop{
+		Name: "generator", About: "is the generator the limit?", Baseline: "null",
+		Loads: requestLoads(16, 128),
+		Variants: []Variant{
+			{"null", func(s *Setup) error { return s.serve("null", servers.Null, "", "") }},
+			{"app", direct},
+		},
+	}
+}
+
+// proxyHop measures reverse proxies in front of one app, all on loopback.
+func proxyHop() Hop {
+	return Hop{
+		Name: "proxy", About: "a reverse proxy and nothing else, plain HTTP", Baseline: "tuned",
+		Loads: requestLoads(16, 128),
+		Variants: []Variant{
+			{"direct", direct},
+			{"corridor", func(s *Setup) error { return s.proxy(servers.Corridor) }},
+			{"enclave", func(s *Setup) error { return s.enclaveAlone("--tls", "off") }},
+			{"tuned", func(s *Setup) error { return s.proxy(servers.Tuned) }},
+			{"default", func(s *Setup) error { return s.proxy(servers.Default) }},
+			{"relay", func(s *Setup) error { return s.proxy(servers.Relay) }},
+			{"nginx", func(s *Setup) error { return s.nginx("") }},
+			{"haproxy", func(s *Setup) error { return s.haproxy("") }},
+		},
+	}
+}
+
+// tlsHop is proxyHop with TLS on the client's side. Connections are kept: a
+// handshake is once for each of them.
+func tlsHop() Hop {
+	return Hop{
+		Name: "tls", About: "the same with TLS 1.3, connections kept", Baseline: "tuned",
+		Loads: requestLoads(16, 128),
+		Variants: []Variant{
+			{"enclave", func(s *Setup) error { return s.enclaveAlone("--fqdn", name) }},
+			{"tuned", secured(func(s *Setup, cert string) error {
+				app, err := s.app(false)
+				if err != nil {
+					return err
+				}
+				return s.serve("tuned", servers.Tuned, app, cert)
+			})},
+			{"nginx", secured((*Setup).nginx)},
+			{"haproxy", secured((*Setup).haproxy)},
+		},
+	}
+}
+
+// secured gives a variant a file with a certificate and its key.
+func secured(start func(*Setup, string) error) func(*Setup) error {
+	return func(s *Setup) error {
+		cert, err := s.certificate()
+		if err != nil {
+			return err
+		}
+		return start(s, cert)
+	}
+}
+
+func (s *Setup) certificate() (string, error) {
+	certificate, key, err := servers.SelfSigned(name)
+	if err != nil {
+		return "", err
+	}
+	return s.write("certificate.pem", string(certificate)+string(key))
+}
+
+// direct is the app with nothing in front.
+func direct(s *Setup) error {
+	app, err := s.app(false)
+	if err != nil {
+		return err
+	}
+	s.running.URL = "http://" + app + smallAnswer
+	// There is no subject but the app itself.
+	s.running.Accounts[len(s.running.Accounts)-1].Role = report.Subject
+	return nil
+}
+
+// proxy puts one of bench's own servers in front of an app.
+func (s *Setup) proxy(kind servers.Kind) error {
+	app, err := s.app(false)
+	if err != nil {
+		return err
+	}
+	return s.serve(string(kind), kind, app, "")
+}
+
+// serve starts one of bench's own servers, with TLS if it is given a certificate.
+func (s *Setup) serve(called string, kind servers.Kind, to, cert string) error {
+	socket := s.file(called + "-runtime.sock")
+	args := []string{"serve", "--kind", string(kind), "--runtime", socket}
+	scheme := "http"
+	if to != "" {
+		args = append(args, "--to", to)
+	}
+	if cert != "" {
+		args, scheme = append(args, "--cert", cert), "https"
+	}
+	addr, err := s.bench(called, report.Subject, false, socket, args...)
+	s.running.URL = scheme + "://" + addr + smallAnswer
+	return err
+}
+
+// enclaveAlone starts the sidecar without its link, in front of an app.
+func (s *Setup) enclaveAlone(args ...string) error {
+	path, err := s.tools.Own(binaries.EnclaveSim)
+	if err != nil {
+		return err
+	}
+	app, err := s.app(false)
+	if err != nil {
+		return err
+	}
+	args = append(args, "--link", "off", "--front", "tcp:127.0.0.1:0", "--app", "http://"+app)
+	p, err := s.start(program{name: "enclave-sim", role: report.Subject, path: path, args: args})
+	if err != nil {
+		return err
+	}
+	addr, err := s.listening(p)
+	scheme := "https"
+	if args[0] == "--tls" {
+		scheme = "http"
+	}
+	s.running.URL = scheme + "://" + addr + smallAnswer
+	return err
+}
+
+func (s *Setup) nginx(cert string) error {
+	return s.configured("nginx", "nginx-light", nginxConfig, cert, "-p", s.running.dir, "-e", "stderr", "-c")
+}
+
+func (s *Setup) haproxy(cert string) error {
+	return s.configured("haproxy", "haproxy", haproxyConfig, cert, "-db", "-f")
+}
+
+// configured starts a server of others with a configuration that is made from the
+// addresses; args are in front of that file's name.
+func (s *Setup) configured(called, pkg string, config func(dir, listen, app, cert string) string, cert string, args ...string) error {
+	path, err := s.tools.Installed(called, pkg)
+	if err != nil {
+		return err
+	}
+	app, err := s.app(false)
+	if err != nil {
+		return err
+	}
+	listen, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	file, err := s.write(called+".conf", config(s.running.dir, listen, app, cert))
+	if err != nil {
+		return err
+	}
+	scheme := "http"
+	if cert != "" {
+		scheme = "https"
+	}
+	s.running.URL = scheme + "://" + listen + smallAnswer
+	_, err = s.start(program{name: called, role: report.Subject, path: path, args: append(args, file), workers: true})
+	return err
+}
+
+// nginxConfig keeps connections on both sides, which nginx does not by itself. A
+// process for each core is its own advice.
+func nginxConfig(dir, listen, app, cert string) string {
+	tls := ""
+	if cert != "" {
+		listen += " ssl"
+		tls = fmt.Sprintf("ssl_certificate %s; ssl_certificate_key %s; ssl_protocols TLSv1.2 TLSv1.3;", cert, cert)
+	}
+	return fmt.Sprintf(`daemon off;
+worker_processes auto;
+pid %[1]s/nginx.pid;
+error_log stderr warn;
+events { worker_connections 4096; }
+http {
+  access_log off;
+  client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi;
+  uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
+  keepalive_requests 1000000000;
+  upstream app { server %[3]s; keepalive 512; keepalive_requests 1000000000; }
+  server {
+    listen %[2]s;
+    %[4]s
+    location / {
+      proxy_pass http://app;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header X-Forwarded-For $remote_addr;
+    }
+  }
+}
+`, dir, listen, app, tls)
+}
+
+func haproxyConfig(_, listen, app, cert string) string {
+	if cert != "" {
+		listen += " ssl crt " + cert
+	}
+	return fmt.Sprintf(`global
+  maxconn 4096
+defaults
+  mode http
+  maxconn 4096
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  option forwardfor
+  http-reuse always
+frontend front
+  bind %s
+  default_backend back
+backend back
+  server app %s
+`, listen, app)
+}

@@ -1,0 +1,206 @@
+package measure
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/corridor-enclave/corridor/bench/binaries"
+	"github.com/corridor-enclave/corridor/bench/hops"
+	"github.com/corridor-enclave/corridor/bench/ledger"
+	"github.com/corridor-enclave/corridor/bench/loadgen"
+	"github.com/corridor-enclave/corridor/bench/report"
+)
+
+const (
+	// grace is how much longer than asked for a generator may take.
+	grace = 40 * time.Second
+	// bitsPerOperation of bulk: one Gbit.
+	bitsPerOperation = 1e9
+)
+
+// drivers are the load generators that the machine has, and the programs that took
+// part.
+type drivers struct {
+	paths map[string]string // of generators, by name
+	errs  map[string]error  // why one is not there
+	files map[string]string // of programs, by name
+}
+
+// newDrivers looks for wrk, bombardier and iperf3. Wrk costs least; bombardier is
+// built here where there is none.
+func newDrivers(ctx context.Context, tools hops.Tools) drivers {
+	d := drivers{paths: map[string]string{}, errs: map[string]error{}, files: map[string]string{}}
+	find := func(name string, path string, err error) {
+		if err != nil {
+			d.errs[name] = err
+			return
+		}
+		d.paths[name] = path
+	}
+	for name, pkg := range map[string]string{"wrk": "wrk", "iperf3": "iperf3"} {
+		path, err := tools.Installed(name, pkg)
+		find(name, path, err)
+	}
+	if d.paths["wrk"] == "" {
+		path, err := tools.Built(ctx, binaries.Bombardier)
+		find("bombardier", path, err)
+	}
+	return d
+}
+
+// generator returns the generator that drives the load here: bombardier stands in
+// for wrk, and its figures are not comparable to wrk's.
+func (d drivers) generator(l report.Load) (string, error) {
+	if d.paths[l.Generator] != "" {
+		return l.Generator, nil
+	}
+	if l.Generator == "wrk" && d.paths["bombardier"] != "" {
+		return "bombardier", nil
+	}
+	return "", d.errs[l.Generator]
+}
+
+func (d drivers) add(programs map[string]string) {
+	for name, path := range programs {
+		d.files[name] = path
+	}
+}
+
+// programs describes the files of all that took part.
+func (d drivers) programs(list []report.Program) []report.Program {
+	d.add(d.paths)
+	for name, path := range d.files {
+		p := report.Program{Name: name}
+		if f, err := os.Open(path); err == nil {
+			sum := sha256.New()
+			if _, err := io.Copy(sum, f); err == nil {
+				p.SHA256 = hex.EncodeToString(sum.Sum(nil))
+			}
+			f.Close()
+		}
+		list = append(list, p)
+	}
+	slices.SortFunc(list, func(a, b report.Program) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// sample loads the cell for some seconds and keeps the accounts meanwhile. Whatever
+// goes wrong is in the sample's Failure.
+func (d drivers) sample(ctx context.Context, c cell, seconds int) report.Sample {
+	s := report.Sample{Started: time.Now().UTC()}
+	before, err := ledger.Take(ctx, c.running.Accounts)
+	if err != nil {
+		return failed(s, c, err)
+	}
+	duration := time.Duration(seconds) * time.Second
+	limited, cancel := context.WithTimeout(ctx, duration+grace)
+	defer cancel()
+	if c.result.Load.Kind == report.Bulk {
+		err = d.bulk(limited, c, duration, &s)
+	} else {
+		err = d.requests(limited, c, duration, &s)
+	}
+	if err != nil {
+		return failed(s, c, err)
+	}
+	after, err := ledger.Take(ctx, c.running.Accounts)
+	if err != nil {
+		return failed(s, c, err)
+	}
+	s.Processes, s.Foreign = after.Since(before)
+	operations := float64(s.OK)
+	if c.result.Load.Kind == report.Bulk {
+		operations = float64(s.Bytes) * 8 / bitsPerOperation
+	}
+	charge(&s, operations)
+	return s
+}
+
+func failed(s report.Sample, c cell, err error) report.Sample {
+	s.Failure, s.Values = strings.TrimSpace(err.Error()+"\n"+c.running.Dead()), nil
+	return s
+}
+
+// requests drives a closed loop of requests. Anything but 2xx for all of them is a
+// failure: then the figures are of something else.
+func (d drivers) requests(ctx context.Context, c cell, duration time.Duration, s *report.Sample) error {
+	load := loadgen.Load{URL: c.running.URL, Connections: c.result.Load.Connections, Duration: duration, Insecure: true}
+	drive := loadgen.Wrk
+	if c.result.Load.Generator == "bombardier" {
+		drive = loadgen.Bombardier
+	}
+	result, err := drive(ctx, d.paths[c.result.Load.Generator], load)
+	if err != nil {
+		return err
+	}
+	s.Seconds = result.Duration.Seconds()
+	s.Sent, s.OK, s.NotOK, s.Errors = result.Requests, result.OK, result.NotOK, result.Errors
+	if err := result.Clean(); err != nil {
+		return err
+	}
+	s.Values = map[report.Metric]float64{report.Rate: result.Rate()}
+	s.Latency = &report.Latency{}
+	for _, q := range []struct {
+		q      float64
+		d      time.Duration
+		metric report.Metric
+	}{{0.5, result.Latency.P50, report.P50}, {0.9, result.Latency.P90, report.P90}, {0.99, result.Latency.P99, report.P99}} {
+		micros := float64(q.d.Nanoseconds()) / 1e3
+		s.Values[q.metric] = micros
+		s.Latency.Quantiles = append(s.Latency.Quantiles, report.Quantile{Q: q.q, Micros: micros})
+	}
+	return nil
+}
+
+// bulk drives flows from the client (downlink) or from the enclave (uplink). A flow
+// is one operation that succeeds as a whole.
+func (d drivers) bulk(ctx context.Context, c cell, duration time.Duration, s *report.Sample) error {
+	load := c.result.Load
+	t, err := loadgen.IPerf3(ctx, d.paths[load.Generator], loadgen.Flow{
+		Address: c.running.Bulk, Streams: load.Connections, Duration: duration, Reverse: load.Direction == "uplink",
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", load.Name, err)
+	}
+	s.Seconds, s.Bytes = t.Duration.Seconds(), t.Bytes
+	s.Sent, s.OK = int64(load.Connections), int64(load.Connections)
+	s.Values = map[report.Metric]float64{report.Throughput: float64(t.Bytes) * 8 / bitsPerOperation / t.Duration.Seconds()}
+	return nil
+}
+
+// charge divides what the processes used by the operations.
+func charge(s *report.Sample, operations float64) {
+	add := func(m report.Metric, v float64) { s.Values[m] += v / operations }
+	allocs := false
+	for _, p := range s.Processes {
+		if p.Role == report.App {
+			add(report.AppCPU, p.UserMicros+p.SystemMicros)
+		}
+		if p.Role != report.Subject {
+			continue
+		}
+		add(report.CPU, p.UserMicros+p.SystemMicros)
+		add(report.User, p.UserMicros)
+		add(report.System, p.SystemMicros)
+		add(report.Switches, float64(p.Voluntary+p.Involuntary))
+		s.Values[report.RSS] += float64(p.RSSBytes)
+		if p.Reads != nil {
+			add(report.Calls, float64(*p.Reads+*p.Writes))
+		}
+		if p.Allocs != nil {
+			allocs = true
+			add(report.Allocs, float64(*p.Allocs))
+			add(report.AllocBytes, float64(*p.AllocBytes))
+		}
+	}
+	if !allocs {
+		delete(s.Values, report.Allocs)
+	}
+}

@@ -1,0 +1,93 @@
+package measure
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/corridor-enclave/corridor/bench/hops"
+	"github.com/corridor-enclave/corridor/bench/ledger"
+	"github.com/corridor-enclave/corridor/bench/report"
+	"github.com/corridor-enclave/corridor/tapstack/tapstacktest"
+)
+
+// TestFailuresAreNamed: a sample in which anything went wrong has no figures, and
+// says what it was.
+func TestFailuresAreNamed(t *testing.T) {
+	t.Parallel()
+	wrk, err := exec.LookPath("wrk")
+	tapstacktest.Require(t, err, "wrk", "apt-get install wrk")
+	failing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
+	defer failing.Close()
+	d := drivers{paths: map[string]string{"wrk": wrk, "iperf3": "/no/such/iperf3"}}
+	load := report.Load{Name: "test", Generator: "wrk", Kind: report.Requests, Connections: 2}
+	self := []ledger.Account{{Name: "self", Role: report.Subject, PID: os.Getpid()}}
+	tests := []struct {
+		name    string
+		load    report.Load
+		running hops.Running
+		want    string
+	}{
+		{"only 502", load, hops.Running{URL: failing.URL, Accounts: self}, "another status"},
+		{"nobody there", load, hops.Running{URL: "http://127.0.0.1:1/", Accounts: self}, "refused"},
+		{"a process that died", load, hops.Running{URL: failing.URL, Accounts: []ledger.Account{{Name: "ghost", PID: 1 << 30}}}, "ghost"},
+		{"no generator", report.Load{Name: "bulk", Generator: "iperf3", Kind: report.Bulk, Connections: 1}, hops.Running{Bulk: "127.0.0.1:1", Accounts: self}, "no/such/iperf3"},
+	}
+	for _, tt := range tests {
+		s := d.sample(t.Context(), cell{&report.Result{Load: tt.load}, &tt.running}, 1)
+		if !strings.Contains(s.Failure, tt.want) || s.Values != nil {
+			t.Errorf("%s: failure %q, values %v; want one with %q", tt.name, s.Failure, s.Values, tt.want)
+		}
+	}
+}
+
+// TestGeneratorStandsIn: without wrk its loads go to bombardier, and are called so.
+func TestGeneratorStandsIn(t *testing.T) {
+	t.Parallel()
+	missing := &hops.Missing{What: "wrk", Remedy: "make deps"}
+	tests := []struct {
+		have map[string]string
+		ask  string
+		want string
+	}{
+		{map[string]string{"wrk": "/wrk", "bombardier": "/b"}, "wrk", "wrk"},
+		{map[string]string{"bombardier": "/b"}, "wrk", "bombardier"},
+		{map[string]string{}, "wrk", ""},
+		{map[string]string{"wrk": "/wrk"}, "iperf3", ""},
+	}
+	for _, tt := range tests {
+		d := drivers{paths: tt.have, errs: map[string]error{"wrk": missing, "iperf3": missing}}
+		got, err := d.generator(report.Load{Generator: tt.ask})
+		if got != tt.want || (err == nil) != (tt.want != "") {
+			t.Errorf("%s of %v: %q, %v; want %q", tt.ask, tt.have, got, err, tt.want)
+		}
+	}
+}
+
+// TestWarnings: each thing that makes a figure doubtful has its sentence.
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	r := &run{plan: Plan{Rounds: 2}, progress: silent{}, report: &report.Report{
+		Source: report.Source{Changed: true},
+		Results: []report.Result{{
+			Hop: "proxy", Variant: "corridor", Load: report.Load{Name: "one"},
+			Samples: []report.Sample{{Foreign: 0.5}, {Failure: "reset"}},
+			Summary: map[report.Metric]report.Summary{report.CPU: {N: 1, Median: 1, Spread: 0.5, Noisy: true}},
+		}},
+	}}
+	r.warn()
+	all := strings.Join(r.report.Warnings, "\n")
+	for _, want := range []string{"1 of 2 samples failed", "too noisy to tell: cpu", "not ours alone: in 1 of 2", "had changes", "too few"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no warning has %q:\n%s", want, all)
+		}
+	}
+}
+
+type silent struct{}
+
+func (silent) Note(string)           {}
+func (silent) Step(int, int, string) {}

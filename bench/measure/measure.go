@@ -1,0 +1,231 @@
+// Package measure runs a plan: it starts the variants of each hop, loads them in
+// interleaved rounds, keeps accounts, and hands back a report. It knows neither what
+// a hop is made of (bench/hops) nor what figures mean (bench/statistics).
+package measure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/corridor-enclave/corridor/bench/hops"
+	"github.com/corridor-enclave/corridor/bench/report"
+	"github.com/corridor-enclave/corridor/bench/statistics"
+)
+
+// A Plan is what to measure.
+type Plan struct {
+	Title   string
+	Command []string
+	Hops    []hops.Hop
+	// Variants and Loads keep only those with these names; empty keeps all.
+	Variants, Loads []string
+	Rounds          int
+	Seconds, Warmup int
+	Seed            uint64
+	Tools           hops.Tools
+}
+
+// A Progress is told how far a run is.
+type Progress interface {
+	// Note reports what happened beside the plan: a variant that is skipped, a
+	// sample that failed.
+	Note(text string)
+	// Step reports that n of total samples are done, and what comes next.
+	Step(n, total int, next string)
+}
+
+// A run is a plan under way.
+type run struct {
+	plan     Plan
+	progress Progress
+	report   *report.Report
+	drivers  drivers
+	done     int
+	total    int
+}
+
+// A cell is one load on one variant that runs.
+type cell struct {
+	result  *report.Result
+	running *hops.Running
+}
+
+// Run carries out the plan. It returns what was measured so far together with the
+// context's error if that ends first; what it started is stopped in any case.
+func Run(ctx context.Context, plan Plan, progress Progress) (*report.Report, error) {
+	if plan.Rounds < 1 || plan.Seconds < 1 || plan.Warmup < 0 {
+		return nil, fmt.Errorf("measure: %d rounds of %d s after %d s of warming up", plan.Rounds, plan.Seconds, plan.Warmup)
+	}
+	r := &run{plan: plan, progress: progress, report: &report.Report{
+		Schema: report.Schema, Title: plan.Title, Command: plan.Command, Started: time.Now().UTC(),
+		Settings: report.Settings{Rounds: plan.Rounds, Seed: plan.Seed, Seconds: float64(plan.Seconds), Warmup: float64(plan.Warmup)},
+		Source:   source(ctx), Machine: machine(), Results: []report.Result{},
+	}}
+	r.drivers = newDrivers(ctx, plan.Tools)
+	chosen := make([]hops.Hop, 0, len(plan.Hops))
+	for _, h := range plan.Hops {
+		h = r.choose(h)
+		chosen = append(chosen, h)
+		r.total += len(h.Loads) * len(h.Variants) * plan.Rounds
+	}
+	var err error
+	for _, h := range chosen {
+		if err = r.hop(ctx, h); err != nil {
+			break
+		}
+	}
+	r.report.Programs = r.drivers.programs(r.report.Programs)
+	r.report.Seconds = time.Since(r.report.Started).Seconds()
+	r.warn()
+	return r.report, err
+}
+
+// choose keeps of a hop what the plan names, and of its loads those that can be had.
+func (r *run) choose(h hops.Hop) hops.Hop {
+	var variants []hops.Variant
+	for _, v := range h.Variants {
+		if named(r.plan.Variants, v.Name) {
+			variants = append(variants, v)
+		}
+	}
+	var loads []report.Load
+	for _, l := range h.Loads {
+		if !named(r.plan.Loads, l.Name) {
+			continue
+		}
+		have, err := r.drivers.generator(l)
+		if err != nil {
+			r.skip(h.Name, "", fmt.Errorf("%s: %w", l.Name, err))
+			continue
+		}
+		l.Generator = have
+		loads = append(loads, l)
+	}
+	h.Variants, h.Loads = variants, loads
+	return h
+}
+
+func named(names []string, name string) bool {
+	for _, n := range names {
+		if n == name {
+			return true
+		}
+	}
+	return len(names) == 0
+}
+
+// skip notes what could not be had.
+func (r *run) skip(hop, variant string, err error) {
+	s := report.Skipped{Hop: hop, Variant: variant, Reason: err.Error()}
+	if missing := (*hops.Missing)(nil); errors.As(err, &missing) {
+		s.Reason, s.Remedy = "needs "+missing.What, missing.Remedy
+	}
+	r.report.Skipped = append(r.report.Skipped, s)
+	r.progress.Note(fmt.Sprintf("skipped %s/%s: %v", hop, variant, err))
+}
+
+// hop measures one hop: everything that is compared runs at the same time, and is
+// loaded in turn.
+func (r *run) hop(ctx context.Context, h hops.Hop) (err error) {
+	var cells []cell
+	defer func() {
+		for _, c := range cells {
+			c.result.Summary = summarise(c.result.Samples, r.plan.Seed)
+			r.report.Results = append(r.report.Results, *c.result)
+		}
+	}()
+	for _, v := range h.Variants {
+		running, startErr := v.Start(ctx, r.plan.Tools)
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), stop(running))
+		}
+		if startErr != nil {
+			r.skip(h.Name, v.Name, startErr)
+			r.total -= len(h.Loads) * r.plan.Rounds
+			continue
+		}
+		defer func() { err = errors.Join(err, running.Stop()) }()
+		r.drivers.add(running.Programs)
+		for _, l := range h.Loads {
+			if l.Kind == report.Bulk && running.Bulk == "" {
+				continue
+			}
+			cells = append(cells, cell{&report.Result{Hop: h.Name, Variant: v.Name, Load: l}, running})
+		}
+	}
+	if err := r.warmUp(ctx, cells); err != nil {
+		return err
+	}
+	return r.rounds(ctx, cells)
+}
+
+func stop(running *hops.Running) error {
+	if running == nil {
+		return nil
+	}
+	return running.Stop()
+}
+
+// warmUp loads each variant once, by its last load, and forgets about it.
+func (r *run) warmUp(ctx context.Context, cells []cell) error {
+	for i, c := range cells {
+		last := i+1 == len(cells) || cells[i+1].running != c.running
+		if r.plan.Warmup == 0 || !last {
+			continue
+		}
+		r.progress.Step(r.done, r.total, c.result.Hop+"/"+c.result.Variant+": warming up")
+		r.drivers.sample(ctx, c, r.plan.Warmup)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// rounds takes one sample of each cell a round, each time in another order, so that
+// what the machine does meanwhile, and what one load leaves for the next, hits
+// all of them alike.
+func (r *run) rounds(ctx context.Context, cells []cell) error {
+	rng := rand.New(rand.NewPCG(r.plan.Seed, uint64(len(r.report.Results))))
+	for round := range r.plan.Rounds {
+		for _, i := range rng.Perm(len(cells)) {
+			c := cells[i]
+			r.progress.Step(r.done, r.total, c.result.Key())
+			s := r.drivers.sample(ctx, c, r.plan.Seconds)
+			if ctx.Err() != nil {
+				return ctx.Err() // an interrupted sample is none
+			}
+			s.Round = round
+			if s.Failure != "" {
+				r.progress.Note(c.result.Key() + ": " + s.Failure)
+			}
+			c.result.Samples = append(c.result.Samples, s)
+			r.done++
+		}
+	}
+	r.progress.Step(r.done, r.total, "")
+	return nil
+}
+
+func summarise(samples []report.Sample, seed uint64) map[report.Metric]report.Summary {
+	values := Values(samples)
+	summary := map[report.Metric]report.Summary{}
+	for m, v := range values {
+		summary[m] = statistics.Summarise(v, seed)
+	}
+	return summary
+}
+
+// Values collects the values of each metric over the samples that did not fail.
+func Values(samples []report.Sample) map[report.Metric][]float64 {
+	values := map[report.Metric][]float64{}
+	for _, s := range samples {
+		for m, v := range s.Values {
+			values[m] = append(values[m], v)
+		}
+	}
+	return values
+}
