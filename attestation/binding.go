@@ -57,21 +57,3 @@ func (e Endpoint) Check(leaf *x509.Certificate) error {
 	}
 	return refuse(ErrNotThisConnection, StepBinding, "the document does not name the %s of this connection, %x", what, seen[:8])
 }
-
-// CheckBinding says whether the document names the certificate certDER, or its
-// key, which the other end of this very connection has proven to hold. It returns
-// the hash that the app has set, zero if none. Errors match ErrNotThisConnection.
-func CheckBinding(d *Document, certDER []byte) (app Digest, err error) {
-	e, err := EndpointOf(d)
-	if err != nil {
-		return Digest{}, err
-	}
-	leaf, err := x509.ParseCertificate(certDER)
-	if err != nil {
-		return Digest{}, refuse(ErrNotThisConnection, StepBinding, "certificate: %v", err)
-	}
-	if err := e.Check(leaf); err != nil {
-		return Digest{}, err
-	}
-	return e.App, nil
-}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/attestation"
+	"github.com/corridor-enclave/corridor/attestation/client"
 )
 
 // decode prints a document that nobody has verified.
@@ -50,10 +51,19 @@ func (c command) read(name string) ([]byte, error) {
 	return readFile(name)
 }
 
-// parse takes a document as it is, or in base64 as the enclave serves it.
+// parse takes a document as it is, or as the enclave serves it: in base64, or as
+// evidence in JSON.
 func parse(input []byte) (*attestation.Unverified, error) {
-	if len(input) > 0 && input[0] < 0x80 { // text; a document begins with an array or a tag
-		raw, err := decodeBody(bytes.TrimSpace(input))
+	text := bytes.TrimSpace(input)
+	switch {
+	case bytes.HasPrefix(text, []byte("{")):
+		e, err := attestation.ParseEvidence(text)
+		if err != nil {
+			return nil, err
+		}
+		input = e.Document
+	case len(input) > 0 && input[0] < 0x80: // text; a document begins with an array or a tag
+		raw, err := client.DecodeText(text)
 		if err != nil {
 			return nil, err
 		}
@@ -78,10 +88,36 @@ func (c *claims) text(u *attestation.Unverified) string {
 		}
 		line(&b, f.name, fmt.Sprintf("%d bytes %s", len(f.value), hex.EncodeToString(f.value)))
 	}
-	if cert, app, err := attestation.ParseNitridingUserData(u.UserData); err == nil {
-		line(&b, "binds", hex.EncodeToString(cert[:])+", SHA-256 of a certificate")
-		line(&b, "app hash", hex.EncodeToString(app[:]))
-	}
+	writeUserData(&b, u.UserData)
 	c.writePCRs(&b)
 	return b.String()
+}
+
+// writeUserData explains user data of a form that is known.
+func writeUserData(b *strings.Builder, userData []byte) {
+	if cert, app, err := attestation.ParseNitridingUserData(userData); err == nil {
+		line(b, "binds", hex.EncodeToString(cert[:])+", SHA-256 of a certificate")
+		line(b, "app hash", hex.EncodeToString(app[:]))
+		return
+	}
+	s, err := attestation.ParseStatement(userData)
+	if err != nil {
+		return
+	}
+	line(b, "purpose", s.Purpose.String())
+	for _, key := range s.Keys {
+		line(b, "key", hex.EncodeToString(key[:]))
+	}
+	for _, cert := range s.Certificates {
+		line(b, "certificate", hex.EncodeToString(cert[:]))
+	}
+	if s.App != (attestation.Digest{}) {
+		line(b, "app hash", hex.EncodeToString(s.App[:]))
+	}
+	if s.Config != (attestation.Digest{}) {
+		line(b, "config", hex.EncodeToString(s.Config[:]))
+	}
+	if s.Tree.Size > 0 {
+		line(b, "tree", fmt.Sprintf("%d nonces, root %x", s.Tree.Size, s.Tree.Root))
+	}
 }

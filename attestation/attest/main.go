@@ -35,8 +35,19 @@ const usage = `usage:
       --max-age D     how far the document's time may be from now (default 5m)
       --timeout D     give up after this time (default 10s)
       --json          print the result as JSON
+  attest fetch URL [--nonce HEX] [--out FILE] [--timeout D]
+      Writes what the enclave at URL answers, document and proof, without verifying anything.
+      --nonce HEX     16 to 64 bytes; without it the document may be a minute old
+      --out FILE      where to (default: standard output)
+  attest proxy URL (--policy FILE | --pcr N=HEX ...) [flags]
+      Speaks plain HTTP on this machine and forwards every request to the enclave at URL
+      over connections that it has verified, so that curl and browsers can use an enclave.
+      --listen ADDR   address and port, of loopback only (default 127.0.0.1:8480)
+      --root, --pcr, --policy, --allow-debug, --max-age, --timeout: as above
+  attest policy FILE
+      Checks a policy file and says what it accepts.
   attest decode FILE|- [--json]
-      Prints a document (raw or base64) without verifying anything.
+      Prints a document (raw, base64 or JSON) without verifying anything.
 
 exit codes: 0 verified, 1 could not be done, 2 wrong usage, 3 not genuine, 4 not expected,
             5 not fresh, 6 not this connection
@@ -66,6 +77,12 @@ func (c command) run(ctx context.Context, args []string) int {
 		return c.verify(ctx, args)
 	case "decode":
 		return c.decode(args)
+	case "fetch":
+		return c.fetch(ctx, args)
+	case "policy":
+		return c.policy(args)
+	case "proxy":
+		return c.proxy(ctx, args)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(c.stdout, usage)
 		return exitVerified

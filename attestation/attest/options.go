@@ -31,13 +31,14 @@ type options struct {
 	json    bool
 }
 
-// parseOptions returns the options or every mistake at once.
-func parseOptions(args []string) (options, []error) {
+// parseOptions returns the options or every mistake at once. more are flags of
+// one subcommand alone.
+func parseOptions(args []string, more ...flag) (options, []error) {
 	o := options{maxAge: attestation.DefaultMaxAge, timeout: defaultTimeout}
 	var root, policy string
 	var allowDebug, hasRoot, hasPolicy, hasPCR bool
 	pcrs := make(map[int][]byte)
-	others, mistakes := parseArguments(args, []flag{
+	others, mistakes := parseArguments(args, append([]flag{
 		{name: "root", set: once(&root, &hasRoot)},
 		{name: "policy", set: once(&policy, &hasPolicy)},
 		{name: "pcr", set: func(value string) error {
@@ -48,7 +49,7 @@ func parseOptions(args []string) (options, []error) {
 		{name: "timeout", set: func(value string) error { return setDuration(&o.timeout, value) }},
 		boolFlag("allow-debug", &allowDebug),
 		boolFlag("json", &o.json),
-	})
+	}, more...))
 	bad := func(err error) {
 		if err != nil {
 			mistakes = append(mistakes, err)

@@ -30,6 +30,7 @@ type report struct {
 	URL      string  `json:"url"`
 	Image    string  `json:"image,omitempty"`    // of the policy's entry
 	AppHash  string  `json:"app_hash,omitempty"` // as the app has set it, if it has
+	Config   string  `json:"config,omitempty"`   // digest of the configuration given at start
 	Checks   []check `json:"checks"`
 	Document *claims `json:"document,omitempty"` // present if genuine
 }
@@ -115,6 +116,16 @@ func (r *report) noteGenuine(d *attestation.Document, size int) {
 	r.Document = printable(d.Claims)
 }
 
+// noteEndpoint adds what the document says beside its keys.
+func (r *report) noteEndpoint(e attestation.Endpoint) {
+	if e.App != (attestation.Digest{}) {
+		r.AppHash = hex.EncodeToString(e.App[:])
+	}
+	if e.Config != (attestation.Digest{}) {
+		r.Config = hex.EncodeToString(e.Config[:])
+	}
+}
+
 // conclude sets the verdict.
 func (r *report) conclude(err error) {
 	r.Exit = exitCode(err)
@@ -159,6 +170,9 @@ func (r *report) writeText(w io.Writer) error {
 	}
 	if r.AppHash != "" {
 		line(&b, "app hash", r.AppHash)
+	}
+	if r.Config != "" {
+		line(&b, "config", r.Config)
 	}
 	if r.Document != nil {
 		r.Document.writePCRs(&b)

@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/corridor-enclave/corridor/attestation"
+	"github.com/corridor-enclave/corridor/attestation/client"
 )
 
 // nonceSize is what nitriding asks for: 40 hex digits.
@@ -31,7 +31,7 @@ func (c command) verify(ctx context.Context, args []string) int {
 			r.warn("policy", "entry %d lists none of PCR0, PCR1, PCR2 and PCR8: any image can match it", i+1)
 		}
 	}
-	f, err := fetch(ctx, o.target, nonce)
+	f, err := client.Fetch(ctx, nil, o.target, nonce)
 	if err != nil {
 		fmt.Fprintf(c.stderr, "attest: could not be done: %v\n", err)
 		r.conclude(err)
@@ -53,27 +53,32 @@ func pinsImage(a attestation.Accept) bool {
 
 // check runs all checks that can be run, notes each, and returns the gravest of
 // the errors: the one with the lowest exit code.
-func (c command) check(r *report, o options, f fetched, nonce []byte) error {
-	leaf := sha256.Sum256(f.leaf)
-	r.pass("connection", "%s, certificate with SHA-256 %x", f.version, leaf)
-	raw, err := decodeBody(f.body)
+func (c command) check(r *report, o options, f *client.Answer, nonce []byte) error {
+	r.pass("connection", "%s, certificate with SHA-256 %x", f.Version, sha256.Sum256(f.Leaf.Raw))
+	e, err := f.Evidence()
 	if err != nil {
-		err = &attestation.Error{Step: attestation.StepDocument, Verdict: attestation.ErrNotGenuine, Reason: err.Error()}
 		r.note(attestation.StepDocument, err, "")
 		return err
 	}
 	verifier := attestation.Verifier{Roots: o.roots, Now: c.now}
-	d, err := verifier.Verify(raw)
+	d, err := verifier.Verify(e.Document)
 	if err != nil {
 		r.noteVerify(err)
 		return err
 	}
-	r.noteGenuine(d, len(raw))
+	r.noteGenuine(d, len(e.Document))
 
-	fresh := attestation.Freshness{Nonce: nonce, MaxAge: o.maxAge}
+	fresh := f.Freshness(e, nonce, o.maxAge)
 	now := c.now()
 	nonceErr := fresh.CheckNonce(d)
-	r.note(attestation.StepNonce, nonceErr, "%d random bytes, the ones sent", len(nonce))
+	switch shared := e.Proof; {
+	case errors.Is(nonceErr, attestation.ErrNotThisConnection):
+		r.note(attestation.StepBinding, nonceErr, "")
+	case shared != nil:
+		r.note(attestation.StepNonce, nonceErr, "%d random bytes, the ones sent: leaf %d of %d in the document's tree", len(nonce), shared.Index, shared.Size)
+	default:
+		r.note(attestation.StepNonce, nonceErr, "%d random bytes, the ones sent", len(nonce))
+	}
 	timeErr := fresh.CheckTime(d, now)
 	r.note(attestation.StepTime, timeErr, "made at %s, %v ago", d.Timestamp.Format(time.RFC3339), now.Sub(d.Timestamp).Round(time.Millisecond))
 	image, policyErr := o.policy.Check(d, now)
@@ -82,12 +87,24 @@ func (c command) check(r *report, o options, f fetched, nonce []byte) error {
 	if policyErr == nil && d.InDebugMode() {
 		r.warn("debug mode", "the parent can read this enclave's console")
 	}
-	app, bindingErr := attestation.CheckBinding(d, f.leaf)
-	r.note(attestation.StepBinding, bindingErr, "the document names the certificate of this connection")
-	if bindingErr == nil && app != [32]byte{} {
-		r.AppHash = hex.EncodeToString(app[:])
+	endpoint, bindingErr := attestation.EndpointOf(d)
+	if bindingErr == nil {
+		bindingErr = endpoint.Check(f.Leaf)
 	}
+	r.note(attestation.StepBinding, bindingErr, "%s", boundTo(endpoint, fresh))
+	r.noteEndpoint(endpoint)
 	return gravest(nonceErr, timeErr, policyErr, bindingErr)
+}
+
+// boundTo says in words what the document names.
+func boundTo(e attestation.Endpoint, f attestation.Freshness) string {
+	switch {
+	case f.Exporter != nil:
+		return "the document names this TLS connection, and its key"
+	case len(e.Keys) > 0:
+		return "the document names the key of this connection"
+	}
+	return "the document names the certificate of this connection"
 }
 
 func gravest(errs ...error) error {
