@@ -27,7 +27,7 @@ func newProxy(t *testing.T, app string, change func(*revproxy.Config)) *revproxy
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := revproxy.Config{App: u, Log: slog.New(slog.DiscardHandler)}
+	c := revproxy.Config{App: u, Log: discard()}
 	if change != nil {
 		change(&c)
 	}
@@ -130,3 +130,5 @@ func body(t *testing.T, res *http.Response) string {
 	}
 	return string(b)
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -93,26 +93,31 @@ func dropForwarding(h http.Header) {
 
 // setForwarding says what the proxy knows about where a request comes from.
 func setForwarding(h http.Header, in *http.Request) {
+	backing := make([]string, 5) // of all the fields: each has one value
+	set := func(field, value string) {
+		backing[0] = value
+		h[field], backing = backing[:1:1], backing[1:]
+	}
 	proto := "http"
 	if in.TLS != nil {
 		proto = "https"
 	}
 	forwarded := "proto=" + proto
 	if in.Host != "" {
-		h.Set("X-Forwarded-Host", in.Host)
+		set("X-Forwarded-Host", in.Host)
 		forwarded = "host=" + quoted(in.Host) + ";" + forwarded
 	}
 	if ip, ok := clientIP(in.RemoteAddr); ok {
-		h.Set("X-Forwarded-For", ip.String())
-		h.Set("X-Real-Ip", ip.String())
 		node := ip.String()
+		set("X-Forwarded-For", node)
+		set("X-Real-Ip", node)
 		if ip.Is6() {
 			node = `"[` + node + `]"` // RFC 7239 section 6
 		}
 		forwarded = "for=" + node + ";" + forwarded
 	}
-	h.Set("X-Forwarded-Proto", proto)
-	h.Set("Forwarded", forwarded)
+	set("X-Forwarded-Proto", proto)
+	set("Forwarded", forwarded)
 }
 
 // clientIP is the address in a RemoteAddr, if there is one: it may also be a
@@ -127,5 +132,8 @@ func clientIP(remote string) (netip.Addr, bool) {
 
 // quoted is a quoted-string (RFC 9110 5.6.4).
 func quoted(s string) string {
+	if !strings.ContainsAny(s, `\"`) {
+		return `"` + s + `"`
+	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
