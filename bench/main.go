@@ -41,6 +41,8 @@ const usage = `usage: bench COMMAND [flags]
   proxy  measure reverse proxies side by side
   link   measure the link beside gvproxy and a plain relay
   attest measure attestation documents
+  compare tell what changed from one report to another, beyond noise
+  gate   fail if what is ours costs more than the baseline
 `
 
 func main() {
@@ -66,6 +68,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		"proxy":    runOne("proxy"),
 		"link":     runOne("link"),
 		"attest":   runOne("attest"),
+		"compare":  runCompare,
+		"gate":     runGate,
 		"version":  runVersion,
 	}
 	command, ok := commands[args[0]]

@@ -24,7 +24,9 @@ type Hop struct {
 
 // A Variant is one way to do a hop's work.
 type Variant struct {
-	Name  string
+	Name string
+	// Ours says that it is made of the sources that are measured.
+	Ours  bool
 	start func(*Setup) error
 }
 

@@ -18,8 +18,8 @@ func generatorHop() Hop {
 		Name: "generator", About: "is the generator the limit?", Baseline: "null",
 		Loads: requestLoads(16, 128),
 		Variants: []Variant{
-			{"null", func(s *Setup) error { return s.serve("null", servers.Null, "", "") }},
-			{"app", direct},
+			{"null", false, func(s *Setup) error { return s.serve("null", servers.Null, "", "") }},
+			{"app", false, direct},
 		},
 	}
 }
@@ -30,14 +30,14 @@ func proxyHop() Hop {
 		Name: "proxy", About: "a reverse proxy and nothing else, plain HTTP", Baseline: "tuned",
 		Loads: requestLoads(16, 128),
 		Variants: []Variant{
-			{"direct", direct},
-			{"corridor", func(s *Setup) error { return s.proxy(servers.Corridor) }},
-			{"enclave", func(s *Setup) error { return s.enclaveAlone("--tls", "off") }},
-			{"tuned", func(s *Setup) error { return s.proxy(servers.Tuned) }},
-			{"default", func(s *Setup) error { return s.proxy(servers.Default) }},
-			{"relay", func(s *Setup) error { return s.proxy(servers.Relay) }},
-			{"nginx", func(s *Setup) error { return s.nginx("") }},
-			{"haproxy", func(s *Setup) error { return s.haproxy("") }},
+			{"direct", false, direct},
+			{"corridor", true, func(s *Setup) error { return s.proxy(servers.Corridor) }},
+			{"enclave", true, func(s *Setup) error { return s.enclaveAlone("--tls", "off") }},
+			{"tuned", false, func(s *Setup) error { return s.proxy(servers.Tuned) }},
+			{"default", false, func(s *Setup) error { return s.proxy(servers.Default) }},
+			{"relay", false, func(s *Setup) error { return s.proxy(servers.Relay) }},
+			{"nginx", false, func(s *Setup) error { return s.nginx("") }},
+			{"haproxy", false, func(s *Setup) error { return s.haproxy("") }},
 		},
 	}
 }
@@ -49,16 +49,16 @@ func tlsHop() Hop {
 		Name: "tls", About: "the same with TLS 1.3, connections kept", Baseline: "tuned",
 		Loads: requestLoads(16, 128),
 		Variants: []Variant{
-			{"enclave", func(s *Setup) error { return s.enclaveAlone("--fqdn", name) }},
-			{"tuned", secured(func(s *Setup, cert string) error {
+			{"enclave", true, func(s *Setup) error { return s.enclaveAlone("--fqdn", name) }},
+			{"tuned", false, secured(func(s *Setup, cert string) error {
 				app, err := s.app(false)
 				if err != nil {
 					return err
 				}
 				return s.serve("tuned", servers.Tuned, app, cert)
 			})},
-			{"nginx", secured((*Setup).nginx)},
-			{"haproxy", secured((*Setup).haproxy)},
+			{"nginx", false, secured((*Setup).nginx)},
+			{"haproxy", false, secured((*Setup).haproxy)},
 		},
 	}
 }

@@ -133,7 +133,7 @@ func (r *run) hop(ctx context.Context, h hops.Hop) (err error) {
 	var cells []cell
 	defer func() {
 		for _, c := range cells {
-			c.result.Summary = summarise(c.result.Samples, r.plan.Seed)
+			c.result.Summary = summarise(*c.result, r.plan.Seed)
 			r.report.Results = append(r.report.Results, *c.result)
 		}
 	}()
@@ -153,7 +153,7 @@ func (r *run) hop(ctx context.Context, h hops.Hop) (err error) {
 			if l.Kind == report.Bulk && running.Bulk == "" {
 				continue
 			}
-			cells = append(cells, cell{&report.Result{Hop: h.Name, Variant: v.Name, Load: l}, running})
+			cells = append(cells, cell{&report.Result{Hop: h.Name, Variant: v.Name, Ours: v.Ours, Load: l}, running})
 		}
 	}
 	if err := r.warmUp(ctx, cells); err != nil {
@@ -210,22 +210,10 @@ func (r *run) rounds(ctx context.Context, cells []cell) error {
 	return nil
 }
 
-func summarise(samples []report.Sample, seed uint64) map[report.Metric]report.Summary {
-	values := Values(samples)
+func summarise(r report.Result, seed uint64) map[report.Metric]report.Summary {
 	summary := map[report.Metric]report.Summary{}
-	for m, v := range values {
+	for m, v := range r.Values() {
 		summary[m] = statistics.Summarise(v, seed)
 	}
 	return summary
-}
-
-// Values collects the values of each metric over the samples that did not fail.
-func Values(samples []report.Sample) map[report.Metric][]float64 {
-	values := map[report.Metric][]float64{}
-	for _, s := range samples {
-		for m, v := range s.Values {
-			values[m] = append(values[m], v)
-		}
-	}
-	return values
 }

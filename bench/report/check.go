@@ -73,3 +73,15 @@ func (l *Latency) check() error {
 	}
 	return nil
 }
+
+// Values collects the values of each metric over the samples that did not fail, in
+// order of rounds.
+func (r Result) Values() map[Metric][]float64 {
+	values := map[Metric][]float64{}
+	for _, s := range r.Samples {
+		for m, v := range s.Values {
+			values[m] = append(values[m], v)
+		}
+	}
+	return values
+}

@@ -77,6 +77,9 @@ type Result struct {
 	Hop     string `json:"hop"`     // what is measured: "proxy", "link"
 	Variant string `json:"variant"` // by what it is done: "corridor", "nginx"
 	Load    Load   `json:"load"`
+	// Ours says that the variant is made of the sources that are measured; the others
+	// are controls, which change only if the machine does.
+	Ours bool `json:"ours"`
 
 	Samples []Sample           `json:"samples"` // one a round
 	Summary map[Metric]Summary `json:"summary"` // of the samples that did not fail
