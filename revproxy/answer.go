@@ -14,7 +14,7 @@ var errUnaskedUpgrade = errors.New("revproxy: the app switched protocols unasked
 
 // keepForm checks the head of an answer, and keeps its framing honest towards
 // the client. ReverseProxy has removed the hop-by-hop fields before.
-func (p *Proxy) keepForm(res *http.Response) error {
+func keepForm(res *http.Response) error {
 	x := exchangeOf(res.Request)
 	switch {
 	case res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols:
@@ -28,7 +28,7 @@ func (p *Proxy) keepForm(res *http.Response) error {
 		res.Header.Set("Connection", "close")
 	}
 	if res.ContentLength < 0 && len(res.TransferEncoding) == 0 && res.ProtoMajor == 1 && x.in.Method != http.MethodHead {
-		p.keepOpenEnded(x, res)
+		keepOpenEnded(x, res)
 	}
 	return nil
 }
@@ -36,11 +36,11 @@ func (p *Proxy) keepForm(res *http.Response) error {
 // keepOpenEnded keeps an answer without a length without a length: "identity"
 // tells net/http's server not to make chunks of it but to close the connection
 // behind it.
-func (p *Proxy) keepOpenEnded(x *exchange, res *http.Response) {
+func keepOpenEnded(x *exchange, res *http.Response) {
 	if x.in.ProtoMajor == 1 {
 		res.Header.Set("Transfer-Encoding", "identity")
 	}
-	res.Body = &openEnded{ReadCloser: res.Body, ctx: x, dial: p.dial}
+	res.Body = &openEnded{ReadCloser: res.Body, ctx: x, dial: x.app.dial}
 }
 
 // lastOfConnection reports whether a request may be one with two framings, behind

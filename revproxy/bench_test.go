@@ -60,7 +60,7 @@ func BenchmarkSmallGET(b *testing.B) {
 	}
 	ways := []way{{"stock", stock}}
 	for name, netHTTP := range map[string]bool{"nethttp": true, "upstream": false} {
-		p, err := revproxy.New(revproxy.Config{App: app, Log: discard(), NetHTTP: netHTTP})
+		p, err := revproxy.New(revproxy.Config{Apps: []*url.URL{app}, Log: discard(), NetHTTP: netHTTP})
 		if err != nil {
 			b.Fatal(err)
 		}

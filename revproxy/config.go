@@ -9,12 +9,13 @@ import (
 	"time"
 )
 
-// Config describes a proxy. Only App and Log have to be set: zero stands for
+// Config describes a proxy. Only Apps and Log have to be set: zero stands for
 // the default, which the comment of each field names.
 type Config struct {
-	// App is where the app listens: http://HOST:PORT or unix:PATH. An app that
-	// speaks HTTP/2 without TLS, such as one of gRPC, is h2c://HOST:PORT.
-	App *url.URL
+	// Apps are where the app listens: http://HOST:PORT or unix:PATH. An app that
+	// speaks HTTP/2 without TLS, such as one of gRPC, is h2c://HOST:PORT. If it
+	// listens in several places, a request goes where the fewest are under way.
+	Apps []*url.URL
 	// Log gets one record for each request that the proxy answers itself; of
 	// those that are refused for want of room, at most one a second.
 	Log *slog.Logger
@@ -58,6 +59,9 @@ type Config struct {
 	MaxIdleConns int
 	// DialTimeout bounds connecting to the app; 5 s.
 	DialTimeout time.Duration
+	// ForwardTimeout is how long to try again while no app accepts connections,
+	// as between its end and its new start. Zero: each app is tried once.
+	ForwardTimeout time.Duration
 	// ResponseHeaderTimeout bounds the time between the end of the request and
 	// the head of the answer; 60 s.
 	ResponseHeaderTimeout time.Duration
@@ -102,7 +106,7 @@ func (c *Config) complete() error {
 	for _, n := range []int64{
 		int64(c.MaxConcurrent), int64(c.MaxQueued), int64(c.QueueTimeout), int64(c.MaxPerClient), int64(c.RetryAfter),
 		int64(c.MaxTargetBytes), int64(c.MaxFields), c.MaxBodyBytes, c.MaxResponseHeaderBytes, int64(c.MaxIdleConns),
-		int64(c.DialTimeout), int64(c.ResponseHeaderTimeout), int64(c.ResponseBodyTimeout), int64(c.RequestTimeout),
+		int64(c.DialTimeout), int64(c.ForwardTimeout), int64(c.ResponseHeaderTimeout), int64(c.ResponseBodyTimeout), int64(c.RequestTimeout),
 		int64(c.IdleConnTimeout), int64(c.ExpectContinueTimeout),
 	} {
 		if n < 0 {

@@ -18,6 +18,7 @@ type exchange struct {
 	id   string        // X-Request-ID
 	body io.ReadCloser // nil if there is none
 	out  http.Header   // the trailers of the request to the app
+	app  *member       // which app it is with; nil: none
 
 	reading sync.Mutex            // held while the body is read
 	ended   atomic.Bool           // the body has been read to its end
@@ -39,6 +40,14 @@ func (x *exchange) Value(key any) any {
 func exchangeOf(r *http.Request) *exchange {
 	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
 	return x
+}
+
+// move takes the request from one app to another, which has counted it already.
+func (x *exchange) move(to *member) {
+	if x.app != nil {
+		x.app.under.Add(-1)
+	}
+	x.app = to
 }
 
 // unread reports whether some of the body is still to come from the client.

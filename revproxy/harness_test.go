@@ -27,7 +27,7 @@ func newProxy(t *testing.T, app string, change func(*revproxy.Config)) *revproxy
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := revproxy.Config{App: u, Log: discard()}
+	c := revproxy.Config{Apps: []*url.URL{u}, Log: discard()}
 	if change != nil {
 		change(&c)
 	}

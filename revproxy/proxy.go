@@ -1,4 +1,4 @@
-// Package revproxy passes HTTP requests on to one app and its answers back,
+// Package revproxy passes HTTP requests on to an app and its answers back,
 // unchanged but for what a gateway has to change. It knows neither TLS nor
 // VSOCK nor enclaves, listens on nothing, and does not know whether the app is
 // ready; front does.
@@ -55,8 +55,7 @@ type Counts struct {
 type Proxy struct {
 	config    Config
 	engine    *httputil.ReverseProxy
-	transport roundTripper
-	dial      func(context.Context) (net.Conn, error)
+	apps      *apps
 	admission *admission
 	mark      string // what of Via is ours alone
 	hosts     map[string]bool
@@ -69,19 +68,19 @@ type Proxy struct {
 // New checks a Config and makes a Proxy, which connects to nothing before the
 // first request.
 func New(c Config) (*Proxy, error) {
-	network, address, err := appAddress(c.App)
-	if err != nil {
-		return nil, err
-	}
 	if c.Log == nil {
 		return nil, errors.New("revproxy: no logger given")
 	}
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
+	apps, err := newApps(c)
+	if err != nil {
+		return nil, err
+	}
 	p := &Proxy{
 		config:    c,
-		dial:      dialer(c, network, address),
+		apps:      apps,
 		admission: newAdmission(c),
 		mark:      name + " (" + rand.Text()[:13] + ")",
 		hosts:     make(map[string]bool),
@@ -89,16 +88,11 @@ func New(c Config) (*Proxy, error) {
 	for _, h := range c.Hosts {
 		p.hosts[hostName(h)] = true
 	}
-	p.transport = newTransport(c, p.dial)
-	host := address
-	if network == "unix" {
-		host = "localhost" // what an HTTP/1.0 request without Host is taken for
-	}
 	p.engine = &httputil.ReverseProxy{
-		Rewrite:        func(pr *httputil.ProxyRequest) { p.rewrite(pr, host) },
-		Transport:      p.transport,
+		Rewrite:        p.rewrite,
+		Transport:      apps,
 		BufferPool:     &bufferPool{},
-		ModifyResponse: p.keepForm,
+		ModifyResponse: keepForm,
 		ErrorHandler:   p.fail,
 		ErrorLog:       slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}
@@ -145,6 +139,7 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, x *exchange) {
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
 	}
+	defer x.move(nil)
 	r = r.WithContext(x)
 	if x.body != nil {
 		r.Body = x
@@ -215,4 +210,4 @@ func (p *Proxy) Counts() Counts {
 
 // Close drops the unused connections to the app. Requests under way go on, and
 // so would new ones: stop the server in front first.
-func (p *Proxy) Close() { p.transport.CloseIdleConnections() }
+func (p *Proxy) Close() { p.apps.CloseIdleConnections() }

@@ -29,13 +29,13 @@ func TestNewRefuses(t *testing.T) {
 		want   string
 	}{
 		{"no app", revproxy.Config{Log: log}, "no app"},
-		{"https", revproxy.Config{App: parse("https://127.0.0.1"), Log: log}, "none of"},
-		{"no host", revproxy.Config{App: parse("http://:80"), Log: log}, "none of"},
-		{"no path", revproxy.Config{App: parse("unix:"), Log: log}, "none of"},
-		{"a path", revproxy.Config{App: parse("http://a/b"), Log: log}, "more than"},
-		{"a user", revproxy.Config{App: parse("http://u@a"), Log: log}, "more than"},
-		{"no logger", revproxy.Config{App: parse("http://a")}, "no logger"},
-		{"negative", revproxy.Config{App: parse("http://a"), Log: log, MaxConcurrent: -1}, "negative"},
+		{"https", revproxy.Config{Apps: []*url.URL{parse("https://127.0.0.1")}, Log: log}, "none of"},
+		{"no host", revproxy.Config{Apps: []*url.URL{parse("http://:80")}, Log: log}, "none of"},
+		{"no path", revproxy.Config{Apps: []*url.URL{parse("unix:")}, Log: log}, "none of"},
+		{"a path", revproxy.Config{Apps: []*url.URL{parse("http://a/b")}, Log: log}, "more than"},
+		{"a user", revproxy.Config{Apps: []*url.URL{parse("http://u@a")}, Log: log}, "more than"},
+		{"no logger", revproxy.Config{Apps: []*url.URL{parse("http://a")}}, "no logger"},
+		{"negative", revproxy.Config{Apps: []*url.URL{parse("http://a")}, Log: log, MaxConcurrent: -1}, "negative"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

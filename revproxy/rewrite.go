@@ -11,11 +11,10 @@ import (
 
 // rewrite makes the request to the app. ReverseProxy has removed the hop-by-hop
 // fields before, and the parts of the query that net/url does not like.
-func (p *Proxy) rewrite(pr *httputil.ProxyRequest, host string) {
+func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	in, out := pr.In, pr.Out
 	x := exchangeOf(in)
-	out.URL.Scheme, out.URL.Host, out.Host = "http", host, in.Host
-	setTarget(out.URL, in.RequestURI, !p.config.NetHTTP && p.config.App.Scheme != "h2c")
+	out.URL.Scheme, out.Host = "http", in.Host // its host and its target depend on the app
 	if x.body != nil {
 		out.Trailer = x.trailer(out.Trailer)
 	}

@@ -22,11 +22,10 @@ func dialer(c Config, network, address string) func(context.Context) (net.Conn, 
 	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, network, address) }
 }
 
-// newTransport makes the pool of connections to the app. HTTP/2 is used only if
+// newTransport makes the pool of connections to one app. HTTP/2 is used only if
 // asked for: the app is next door, and HTTP/1.1 gives each request a connection
 // of its own.
-func newTransport(c Config, dial func(context.Context) (net.Conn, error)) roundTripper {
-	h2c := c.App.Scheme == "h2c"
+func newTransport(c Config, dial func(context.Context) (net.Conn, error), h2c bool) roundTripper {
 	if !c.NetHTTP && !h2c {
 		return upstream.New(upstream.Config{
 			Dial:            dial,

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"time"
 
 	"github.com/corridor-enclave/corridor/attestation/issuer"
@@ -96,7 +97,7 @@ func New(cfg Config) (*Sidecar, error) {
 		})
 	}
 	if app := cfg.Settings.App; app != nil && err == nil {
-		s.proxy, err = revproxy.New(revproxy.Config{App: app, Log: cfg.Log})
+		s.proxy, err = revproxy.New(revproxy.Config{Apps: []*url.URL{app}, Log: cfg.Log})
 	}
 	if err != nil {
 		_ = s.session.Close() // nothing was asked of it
