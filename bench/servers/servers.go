@@ -56,7 +56,7 @@ func New(kind Kind, to string, log *slog.Logger) (*Server, error) {
 		if network == "unix" {
 			app = &url.URL{Scheme: "unix", Path: to}
 		}
-		p, err := revproxy.New(revproxy.Config{App: app, Log: log})
+		p, err := revproxy.New(revproxy.Config{Apps: []*url.URL{app}, Log: log})
 		if err != nil {
 			return nil, err
 		}
