@@ -128,6 +128,8 @@ func echoServer(t *testing.T) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A flow of an enclave that was cut off would go on until the grace time ends.
+	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -135,6 +137,7 @@ func echoServer(t *testing.T) netip.AddrPort {
 			if err != nil {
 				return
 			}
+			context.AfterFunc(ctx, func() { conn.Close() })
 			serving.Go(func() {
 				defer conn.Close()
 				io.Copy(conn, conn)
@@ -143,6 +146,7 @@ func echoServer(t *testing.T) netip.AddrPort {
 	})
 	t.Cleanup(func() {
 		l.Close()
+		cancel()
 		serving.Wait()
 	})
 	return l.Addr().(*net.TCPAddr).AddrPort()
