@@ -21,6 +21,7 @@ import (
 	"github.com/corridor-enclave/corridor/host/config"
 	"github.com/corridor-enclave/corridor/host/gateway"
 	"github.com/corridor-enclave/corridor/host/publish"
+	"github.com/corridor-enclave/corridor/tapstack"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -80,8 +81,12 @@ func open(c config.Config, log *slog.Logger) (_ *host, err error) {
 			h.close()
 		}
 	}()
+	plainMaxFrame := 0 // what its MTU needs
+	if c.LargeFrames {
+		plainMaxFrame = tapstack.MaxFrame
+	}
 	h.gateway = gateway.New(gateway.Config{
-		MTU: c.MTU, Grace: c.Grace, DNS: c.DNS, HostLoopback: c.HostLoopback, Log: log,
+		MTU: c.MTU, WriteMax: c.WriteMax, PlainMaxFrame: plainMaxFrame, Grace: c.Grace, DNS: c.DNS, HostLoopback: c.HostLoopback, Log: log,
 		LinkAPI: func(cid vsockconn.CID) http.Handler {
 			return api.Handler(h.publisher, h.gateway, api.Scope{CID: cid, ReadOnly: !c.LinkAPI}, log)
 		},

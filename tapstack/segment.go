@@ -9,27 +9,21 @@ const (
 	tcpCWR = 0x80
 )
 
-// AppendPlain appends frame, which begins with its virtio-net header, to dst in
-// the form of gvproxy's link: what the header asks for is done here, so the
-// checksum is complete, and a TCP segment for segmentation becomes as many
-// frames as it takes for none to exceed maxFrame bytes. It returns the extended
-// slice and the number of frames, which is 0 if the frame cannot be sent: it is
-// longer than maxFrame and not to be cut. CheckOffload must accept the frame.
-// Beyond the capacity of dst it allocates nothing.
-func AppendPlain(dst, frame []byte, maxFrame int) ([]byte, int) {
+// AppendFinished appends frame, which begins with its virtio-net header, to dst
+// for a peer that does none of the work that the header leaves: the checksum is
+// completed, and a TCP segment for segmentation becomes as many frames as it
+// takes for none to exceed maxFrame bytes. It returns the extended slice and the
+// number of frames, which is 0 if the frame cannot be sent: it is longer than
+// maxFrame and not to be cut. CheckOffload must accept the frame, which is
+// changed. Beyond the capacity of dst it allocates nothing.
+func AppendFinished(dst, frame []byte, f Framing, maxFrame int) ([]byte, int) {
 	size := len(frame) - OffloadHeader
 	if size < MinFrame || size > MaxFrame {
 		return dst, 0
 	}
 	if size <= maxFrame {
-		dst = binary.LittleEndian.AppendUint16(dst, uint16(size))
-		// The checksum is finished in the copy: the original may be a packet that
-		// a stack keeps for a retransmission.
-		at := len(dst)
-		dst = append(dst, frame...)
-		FinishChecksum(dst[at:])
-		copy(dst[at:], dst[at+OffloadHeader:])
-		return dst[:at+size], 1
+		FinishChecksum(frame)
+		return append(appendHeader(dst, f, size), frame[OffloadHeader:]...), 1
 	}
 	if frame[offGSOType] == gsoNone {
 		return dst, 0
@@ -42,16 +36,26 @@ func AppendPlain(dst, frame []byte, maxFrame int) ([]byte, int) {
 	if segment <= 0 {
 		return dst, 0
 	}
-	return appendSegments(dst, frame[OffloadHeader:], t, segment)
+	return appendSegments(dst, frame[OffloadHeader:], f, t, segment)
+}
+
+// appendHeader appends what precedes a finished Ethernet frame of n bytes.
+func appendHeader(dst []byte, f Framing, n int) []byte {
+	if f == Plain {
+		return binary.LittleEndian.AppendUint16(dst, uint16(n))
+	}
+	var header [extendedHeader + OffloadHeader]byte
+	PutExtended(header[:], n)
+	return append(dst, header[:]...)
 }
 
 // appendSegments cuts the payload of a TCP segment into pieces of size bytes.
-func appendSegments(dst, frame []byte, t transport, size int) ([]byte, int) {
+func appendSegments(dst, frame []byte, f Framing, t transport, size int) ([]byte, int) {
 	headers, payload := frame[:t.end], frame[t.end:]
 	count := 0
 	for offset := 0; offset < len(payload); offset += size {
 		piece := payload[offset:min(offset+size, len(payload))]
-		dst = binary.LittleEndian.AppendUint16(dst, uint16(len(headers)+len(piece)))
+		dst = appendHeader(dst, f, len(headers)+len(piece))
 		at := len(dst)
 		dst = append(append(dst, headers...), piece...)
 		last := offset+len(piece) == len(payload)

@@ -89,6 +89,13 @@ type Link struct {
 	MTU int
 	// MAC is the device's hardware address.
 	MAC net.HardwareAddr
+	// Plain keeps to gvproxy's framing, whatever the host speaks.
+	Plain bool
+	// Offload leaves segmentation and checksums to the host.
+	Offload bool
+	// WriteMax is the most bytes that one write to the stream may have; 0 is no
+	// limit.
+	WriteMax int
 }
 
 // A Simulation holds what only enclave-sim knows.
@@ -150,6 +157,9 @@ type declaration struct {
 	tap      *string
 	mtu      *int
 	mac      *net.HardwareAddr
+	framing  *bool
+	offload  *bool
+	writeMax *vsockconn.WriteMax
 
 	resolvConf *string
 	drain      *time.Duration

@@ -56,6 +56,9 @@ func TestMistakes(t *testing.T) {
 		{name: "device name", args: "--fqdn a --tap-name tap%d", want: []string{`--tap-name "tap%d": not a device name`}},
 		{name: "small MTU", args: "--fqdn a --mtu 575", want: []string{`--mtu "575": is outside 576..65521`}},
 		{name: "large MTU", args: "--fqdn a --mtu 65522", want: []string{`--mtu "65522": is outside 576..65521`}},
+		{name: "framing", args: "--fqdn a --link-framing gvproxy", want: []string{`--link-framing "gvproxy": neither auto nor plain`}},
+		{name: "offload", args: "--fqdn a --offload auto", want: []string{`--offload "auto": neither`}},
+		{name: "write limit", args: "--fqdn a --vsock-write-max 31K", want: []string{`--vsock-write-max "31K": not auto, off, or`}},
 		{name: "group MAC", args: "--fqdn a --mac 01:00:00:00:00:01", want: []string{`--mac "01:00:00:00:00:01": is a group`}},
 		{name: "gateway's MAC", args: "--fqdn a --mac 5a:94:ef:e4:0c:dd", want: []string{`--mac "5a:94:ef:e4:0c:dd": is the gateway's`}},
 		{name: "long MAC", args: "--fqdn a --mac 02:00:00:00:00:00:00:01", want: []string{`--mac "02:00:00:00:00:00:00:01": not an address`}},
@@ -117,7 +120,7 @@ func TestDefaults(t *testing.T) {
 		Front: []config.Endpoint{{Network: "tcp", Address: ":443"}},
 		Link: config.Link{
 			On: true, VSOCK: "kernel", Parent: 3, Port: 1024, TAP: "tap0", MTU: 1500,
-			MAC: net.HardwareAddr{0xba, 0xaa, 0xad, 0xc0, 0xff, 0xee},
+			MAC: net.HardwareAddr{0xba, 0xaa, 0xad, 0xc0, 0xff, 0xee}, Offload: true, WriteMax: 31 << 10,
 		},
 		ResolvConf:   "/etc/resolv.conf",
 		DrainTimeout: 30 * time.Second,

@@ -37,6 +37,9 @@ func declare(build Build) *declaration {
 	d.linkPort = settings.Var(s, "link-port", strconv.Itoa(tapstack.LinkPort), "the link's VSOCK `port` on the host", parsePort)
 	d.tap = settings.Var(s, "tap-name", "tap0", "`name` of the link's network device", parseInterface)
 	d.mtu = settings.Var(s, "mtu", strconv.Itoa(tapstack.DefaultMTU), "largest packet on the link in `bytes`, without the Ethernet header; both ends must agree", parseMTU)
+	d.framing = settings.Var(s, "link-framing", "auto", "`auto or plain`: plain asks no host for more than gvproxy knows", parseFraming)
+	d.offload = settings.Var(s, "offload", "on", "`on or off`: leave segmentation and checksums of the link to the host", settings.OnOff)
+	d.writeMax = settings.Var(s, "vsock-write-max", "auto", "largest write to the link's stream in `bytes`, or off; auto limits those to AF_VSOCK", vsockconn.ParseWriteMax)
 	d.mac = settings.Var(s, "mac", tapstack.EnclaveMAC().String(), "hardware `address` on the link", parseMAC)
 	d.resolvConf = settings.Var(s, "resolv-conf", "", "`file` to point at the link's resolver, or off (default "+defaultResolvConf+" where the link is on)", parseText)
 
@@ -87,6 +90,7 @@ func (d *declaration) assemble(rest []string) Config {
 		Link: Link{
 			On: *d.link, VSOCK: *d.vsock, Parent: *d.parent, Port: *d.linkPort,
 			TAP: *d.tap, MTU: *d.mtu, MAC: *d.mac,
+			Plain: *d.framing, Offload: *d.offload, WriteMax: d.writeMax.On(*d.vsock),
 		},
 		DrainTimeout: *d.drain, LogLevel: *d.logLevel,
 	}

@@ -251,6 +251,14 @@ func parseMTU(v string) (int, error) {
 	return n, nil
 }
 
+// parseFraming reports whether the framing is to be plain.
+func parseFraming(v string) (plain bool, err error) {
+	if v != "auto" && v != "plain" {
+		return false, errors.New("neither auto nor plain")
+	}
+	return v == "plain", nil
+}
+
 func parseMAC(v string) (net.HardwareAddr, error) {
 	mac, err := net.ParseMAC(v)
 	switch {

@@ -24,7 +24,7 @@ func beginLoopback(context.Context) error {
 
 func (s *Sidecar) beginNetwork(context.Context) error {
 	l := s.cfg.Settings.Link
-	device, err := tap.Open(l.TAP, tap.Options{})
+	device, err := tap.Open(l.TAP, tap.Options{NoOffload: !l.Offload})
 	if err != nil {
 		return err
 	}
@@ -60,8 +60,8 @@ func (s *Sidecar) beginLink(context.Context) (err error) {
 	s.link, err = tapstack.NewLink(tapstack.LinkConfig{
 		Device: s.device,
 		Dial:   func(ctx context.Context) (net.Conn, error) { return s.cfg.Transport.Dial(ctx, host) },
-		MAC:    l.MAC,
-		Log:    s.cfg.Log.With("part", "link", "vsock", s.cfg.Transport.String(), "host", host.String()),
+		MAC:    l.MAC, Plain: l.Plain, WriteMax: l.WriteMax,
+		Log: s.cfg.Log.With("part", "link", "vsock", s.cfg.Transport.String(), "host", host.String()),
 	})
 	return err
 }

@@ -33,6 +33,8 @@ type Config struct {
 	Publish      []publish.Spec
 	Control      string // "unix:PATH", "tcp:HOST:PORT", or "" for none
 	MTU          int
+	WriteMax     int // bytes; 0: no limit
+	LargeFrames  bool
 	DNS          []netip.AddrPort // empty: the host's own resolvers
 	HostLoopback bool
 	LinkAPI      bool
@@ -54,6 +56,8 @@ func Load(args, environ []string) (c Config, help string, err error) {
 	specs := settings.List(s, "publish", "carry a port of this host into an enclave: `ADDR=link:PORT[@CID]`", publish.ParseSpec)
 	control := settings.Var(s, "control", defaultControl(environ), "address of the HTTP API: `unix:PATH`, tcp:HOST:PORT or off", parseControl)
 	mtu := settings.Var(s, "mtu", strconv.Itoa(tapstack.DefaultMTU), "largest IP packet sent to an enclave, in `bytes`", parseMTU)
+	peer := settings.Var(s, "peer", "stock", "what enclaves that speak gvproxy's framing are: `stock`, or nitriding, which takes large frames", parsePeer)
+	writeMax := settings.Var(s, "vsock-write-max", "auto", "largest write to a link in `bytes`, or off; auto limits those to AF_VSOCK", vsockconn.ParseWriteMax)
 	resolvers := settings.List(s, "dns", "resolver for the enclaves' queries, `ADDR[:PORT]` (default: those of /etc/resolv.conf)", parseResolver)
 	loopback := settings.Var(s, "host-loopback", "off", "let enclaves reach this host's 127.0.0.1 as "+tapstack.HostAliasAddr().String()+", `on|off`", settings.OnOff)
 	linkAPI := settings.Var(s, "link-api", "off", "let enclaves publish ports of this host for themselves, `on|off`", settings.OnOff)
@@ -76,6 +80,7 @@ func Load(args, environ []string) (c Config, help string, err error) {
 	}
 	return Config{
 		Transport: *transport, LinkPort: *linkPort, Publish: *specs, Control: *control, MTU: *mtu, DNS: *resolvers,
+		WriteMax: writeMax.On((*transport).String()), LargeFrames: *peer,
 		HostLoopback: *loopback, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
 	}, "", nil
 }
@@ -135,6 +140,14 @@ func parseMTU(v string) (int, error) {
 		return 0, fmt.Errorf("want %d to %d", minMTU, maxMTU)
 	}
 	return n, nil
+}
+
+// parsePeer reports whether plain peers take large frames.
+func parsePeer(v string) (large bool, err error) {
+	if v != "stock" && v != "nitriding" {
+		return false, errors.New("want stock or nitriding")
+	}
+	return v == "nitriding", nil
 }
 
 func parseResolver(v string) (netip.AddrPort, error) {

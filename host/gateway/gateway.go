@@ -39,6 +39,12 @@ var (
 type Config struct {
 	// MTU is the largest IP packet sent to an enclave; 0 is tapstack.DefaultMTU.
 	MTU int
+	// WriteMax is the most bytes that one write to a link may have; 0 is no limit.
+	WriteMax int
+	// PlainMaxFrame is the longest frame for an enclave that speaks the plain link
+	// and so cannot say what it takes; 0 is what its MTU needs, which every such
+	// enclave takes.
+	PlainMaxFrame int
 	// Grace is how long an enclave's network lives on without a link, so that its
 	// flows survive a reconnection; 0 is DefaultGrace.
 	Grace time.Duration
@@ -78,6 +84,9 @@ func New(c Config) *Gateway {
 	if c.MTU == 0 {
 		c.MTU = tapstack.DefaultMTU
 	}
+	if c.PlainMaxFrame == 0 {
+		c.PlainMaxFrame = c.MTU + tapstack.MinFrame
+	}
 	if c.Grace == 0 {
 		c.Grace = DefaultGrace
 	}
@@ -93,11 +102,11 @@ func New(c Config) *Gateway {
 	}
 }
 
-// Attach carries the link of the enclave cid over conn until it ends, and closes
-// it. A newer link of the same CID replaces this one. The enclave's network is
+// Attach carries the link of the enclave cid, which is of the kind p, over conn
+// until it ends, and closes it. A newer link of the same CID replaces this one. The enclave's network is
 // made by its first link and lives on for the grace time after its last. The
 // error says why the link ended; it has been logged. It is nil if ctx ended it.
-func (g *Gateway) Attach(ctx context.Context, cid vsockconn.CID, conn net.Conn) error {
+func (g *Gateway) Attach(ctx context.Context, cid vsockconn.CID, conn net.Conn, p netstack.Peer) error {
 	n, err := g.enter(cid)
 	if err != nil {
 		conn.Close()
@@ -105,8 +114,8 @@ func (g *Gateway) Attach(ctx context.Context, cid vsockconn.CID, conn net.Conn) 
 	}
 	defer g.running.Done()
 	log := g.log.With("cid", uint32(cid))
-	log.Info("link attached", "link", n.stack.Stats().Streams+1)
-	err = n.stack.Attach(ctx, conn)
+	log.Info("link attached", "link", n.stack.Stats().Streams+1, "framing", p.Framing.String(), "takes", p.Takes.String())
+	err = n.stack.Attach(ctx, conn, p)
 	g.leave(n)
 	switch {
 	case err == nil || errors.Is(err, netstack.ErrClosed):

@@ -18,6 +18,7 @@ import (
 
 	"github.com/corridor-enclave/corridor/host/gateway"
 	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/netstack"
 	"github.com/corridor-enclave/corridor/tapstack/netstack/netstacktest"
 	"github.com/corridor-enclave/corridor/tapstack/simvsock"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
@@ -379,7 +380,7 @@ func TestDialPicksTheEnclave(t *testing.T) {
 	}
 	a, b := net.Pipe()
 	defer b.Close()
-	if err := s.gateway.Attach(s.ctx, 16, a); !errors.Is(err, gateway.ErrClosed) {
+	if err := s.gateway.Attach(s.ctx, 16, a, netstack.Peer{}); !errors.Is(err, gateway.ErrClosed) {
 		t.Errorf("Attach after Run = %v, want ErrClosed", err)
 	}
 }
@@ -422,7 +423,8 @@ func TestLinkPortServesTheLinkAlone(t *testing.T) {
 		{http.MethodGet, tapstack.ConnectPath, http.StatusMethodNotAllowed},
 		{http.MethodPost, "/services/forwarder/expose", http.StatusNotFound},
 		{http.MethodGet, "/stats", http.StatusNotFound},
-		{http.MethodPost, "/tapstack/v1/connect", http.StatusNotFound},
+		{http.MethodPost, tapstack.UpgradePath, http.StatusUpgradeRequired},
+		{http.MethodPost, "/tapstack/v2/connect", http.StatusNotFound},
 	} {
 		req, err := http.NewRequestWithContext(s.ctx, tt.method, "http://host"+tt.path, nil)
 		if err != nil {

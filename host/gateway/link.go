@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/netstack"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -33,7 +34,8 @@ const (
 func (g *Gateway) Run(ctx context.Context, l net.Listener) error {
 	defer g.close()
 	mux := http.NewServeMux()
-	mux.HandleFunc(tapstack.ConnectPath, func(w http.ResponseWriter, r *http.Request) { g.connect(ctx, w, r) })
+	mux.HandleFunc(tapstack.ConnectPath, func(w http.ResponseWriter, r *http.Request) { g.connect(ctx, w, r, g.takePlain) })
+	mux.HandleFunc(tapstack.UpgradePath, func(w http.ResponseWriter, r *http.Request) { g.connect(ctx, w, r, g.takeExtended) })
 	srv := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: headerTimeout,
@@ -52,9 +54,29 @@ func (g *Gateway) Run(ctx context.Context, l net.Listener) error {
 	return fmt.Errorf("gateway: accept links: %w", err)
 }
 
-// connect takes over the stream of one request and carries the link.
-func (g *Gateway) connect(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+// A takeFunc takes over the stream of one request, and says who is at its end.
+type takeFunc func(http.ResponseWriter, *http.Request) (net.Conn, netstack.Peer, error)
+
+// takePlain takes the link that stock enclaves open.
+func (g *Gateway) takePlain(w http.ResponseWriter, r *http.Request) (net.Conn, netstack.Peer, error) {
+	peer := netstack.Peer{Framing: tapstack.Plain, Takes: tapstack.PlainPeer()}
+	peer.Takes.MaxFrame = g.config.PlainMaxFrame
+	peer.Takes.MTU = g.config.MTU // both ends were told the same, or neither
 	conn, err := tapstack.Hijack(w, r)
+	return conn, peer, err
+}
+
+// takeExtended takes the link that enclaves of ours open.
+func (g *Gateway) takeExtended(w http.ResponseWriter, r *http.Request) (net.Conn, netstack.Peer, error) {
+	conn, takes, err := tapstack.Upgrade(w, r, tapstack.Capabilities{
+		Offload: true, MaxFrame: tapstack.MaxFrame, MTU: g.config.MTU,
+	})
+	return conn, netstack.Peer{Framing: tapstack.Extended, Takes: takes}, err
+}
+
+// connect takes over the stream of one request and carries the link.
+func (g *Gateway) connect(ctx context.Context, w http.ResponseWriter, r *http.Request, take takeFunc) {
+	conn, peer, err := take(w, r)
 	if err != nil {
 		g.log.Warn("request opens no link", "peer", r.RemoteAddr, "err", err)
 		return
@@ -66,7 +88,7 @@ func (g *Gateway) connect(ctx context.Context, w http.ResponseWriter, r *http.Re
 		return
 	}
 	// How it ended has been logged.
-	_ = g.Attach(ctx, cid, conn)
+	_ = g.Attach(ctx, cid, conn, peer)
 }
 
 // A perCIDListener closes connections of an enclave that has too many.

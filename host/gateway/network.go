@@ -64,10 +64,11 @@ func newNetwork(g *Gateway, cid vsockconn.CID) (*network, error) {
 	n.udp = newUDPFlows(n)
 	var err error
 	n.stack, err = netstack.New(netstack.Config{
-		MTU:     g.config.MTU,
-		Aliases: []netip.Addr{tapstack.HostAliasAddr()},
-		TCP:     n.tcp.handle,
-		UDP:     n.udp.handle,
+		MTU:      g.config.MTU,
+		WriteMax: g.config.WriteMax,
+		Aliases:  []netip.Addr{tapstack.HostAliasAddr()},
+		TCP:      n.tcp.handle,
+		UDP:      n.udp.handle,
 	})
 	if err != nil {
 		cancel()

@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -15,7 +16,7 @@ import (
 // the stack sends goes into the downlink queue; what the stream brings is
 // delivered by input.
 type card struct {
-	mtu    uint32
+	mtu    atomic.Uint32
 	queue  *queue
 	counts *counters
 
@@ -24,15 +25,19 @@ type card struct {
 	dispatcher stack.NetworkDispatcher // nil when the card is not in a stack
 }
 
-var _ stack.LinkEndpoint = (*card)(nil)
+var (
+	_ stack.LinkEndpoint = (*card)(nil)
+	_ stack.GSOEndpoint  = (*card)(nil)
+)
 
 func newCard(mtu int, counts *counters) *card {
-	return &card{
-		mtu:    uint32(mtu),
+	c := &card{
 		mac:    tcpip.LinkAddress(tapstack.GatewayMAC()),
 		queue:  newQueue(counts),
 		counts: counts,
 	}
+	c.SetMTU(uint32(mtu))
+	return c
 }
 
 // WritePackets queues the packets for the writer of the stream. Segments with
@@ -76,7 +81,8 @@ func (c *card) deliver(protocol tcpip.NetworkProtocolNumber, p *stack.PacketBuff
 
 // Capabilities says that received checksums need not be verified: VSOCK does
 // not corrupt, and a kernel that offloads checksums into its TAP leaves them
-// unfinished. Checksums of what is sent are computed by the stack.
+// unfinished. Checksums of what is sent are computed by the stack, except those
+// that GSO leaves to the receiver.
 func (c *card) Capabilities() stack.LinkEndpointCapabilities {
 	return stack.CapabilityResolutionRequired | stack.CapabilityRXChecksumOffload
 }
@@ -111,10 +117,17 @@ func (c *card) SetLinkAddress(mac tcpip.LinkAddress) {
 }
 
 // MTU is the largest IP packet that the card takes.
-func (c *card) MTU() uint32 { return c.mtu }
+func (c *card) MTU() uint32 { return c.mtu.Load() }
 
-// SetMTU does nothing: the frame limit of the peer does not change.
-func (c *card) SetMTU(uint32) {}
+// SetMTU follows what the peer of the attached stream takes.
+func (c *card) SetMTU(mtu uint32) { c.mtu.Store(mtu) }
+
+// SupportedGSO says that TCP segments may be larger than the MTU and without
+// checksum: either the kernel in the enclave deals with that, or the encoder.
+func (c *card) SupportedGSO() stack.SupportedGSO { return stack.HostGSOSupported }
+
+// GSOMaxSize is the largest such segment, with all headers.
+func (c *card) GSOMaxSize() uint32 { return tapstack.MaxFrame }
 
 // MaxHeaderLength is the room that the stack reserves for AddHeader.
 func (c *card) MaxHeaderLength() uint16 { return header.EthernetMinimumSize }

@@ -31,7 +31,7 @@ func newRaw(t *testing.T, c netstack.Config) *raw {
 	}
 	host, enclave := socketPair(t)
 	r := &raw{t: t, stack: s, conn: enclave, ended: make(chan error, 1)}
-	go func() { r.ended <- s.Attach(t.Context(), host) }()
+	go func() { r.ended <- s.Attach(t.Context(), host, plainPeer()) }()
 	t.Cleanup(func() {
 		enclave.Close()
 		s.Close()
@@ -191,7 +191,7 @@ func TestReaderDoesNotWaitForWriter(t *testing.T) {
 	}
 	host, enclave := net.Pipe() // no buffer: the first answer blocks the writer
 	ended := make(chan error, 1)
-	go func() { ended <- s.Attach(t.Context(), host) }()
+	go func() { ended <- s.Attach(t.Context(), host, plainPeer()) }()
 	const frames = 60000 // their answers are more than the queue holds
 	request := tapstack.AppendFrame(nil, arpRequest(tapstack.GatewayAddr()))
 	for range frames {
@@ -235,7 +235,7 @@ func FuzzFrames(f *testing.F) {
 			enclave.Close()
 		})
 		defer peer.Wait()
-		if err := s.Attach(t.Context(), host); err == nil {
+		if err := s.Attach(t.Context(), host, plainPeer()); err == nil {
 			t.Error("a stream that ended gave no reason")
 		}
 		s.Close()

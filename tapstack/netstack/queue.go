@@ -1,12 +1,9 @@
 package netstack
 
 import (
-	"encoding/binary"
 	"sync"
 
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-
-	"github.com/corridor-enclave/corridor/tapstack"
 )
 
 const (
@@ -17,12 +14,6 @@ const (
 	// queueHardLimit is where everything else is dropped. It is beyond queueLimit,
 	// so that bulk data does not push out acknowledgements and DNS answers.
 	queueHardLimit = 2 << 20
-	// maxWrite bounds one write to the stream. Below 32 KiB a write becomes one
-	// VSOCK packet on every virtio driver seen so far; larger ones have been
-	// split in ways that cost more than they save.
-	maxWrite = 31 << 10
-	// lengthField is the size of the length in front of each frame.
-	lengthField = 2
 )
 
 // A queue holds the packets between the stack's many goroutines and the one
@@ -53,7 +44,7 @@ func newQueue(counts *counters) *queue {
 // push queues the packet, or drops and counts it. The queue takes its own
 // reference.
 func (q *queue) push(p *stack.PacketBuffer, mayWait bool) {
-	size := lengthField + p.Size()
+	size := p.Size()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for mayWait && q.opened && q.bytes > queueLimit {
@@ -91,7 +82,7 @@ func (q *queue) take(spare []*stack.PacketBuffer) []*stack.PacketBuffer {
 	return taken
 }
 
-// written says that n bytes of taken packets have left.
+// written says that taken packets of n bytes have left.
 func (q *queue) written(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -126,41 +117,4 @@ func release(packets []*stack.PacketBuffer) {
 		p.DecRef()
 		packets[i] = nil
 	}
-}
-
-// appendFrame appends the packet with its length in front to dst.
-func appendFrame(dst []byte, p *stack.PacketBuffer) []byte {
-	dst = binary.LittleEndian.AppendUint16(dst, uint16(p.Size()))
-	// The list begins with the header room that was reserved and not used: skip
-	// bytes of it are not part of the frame. Sending them would desynchronise the
-	// stream without any error.
-	views, skip := p.AsViewList()
-	for v := views.Front(); v != nil; v = v.Next() {
-		b := v.AsSlice()
-		if skip >= len(b) {
-			skip -= len(b)
-			continue
-		}
-		dst = append(dst, b[skip:]...)
-		skip = 0
-	}
-	return dst
-}
-
-// batch fills buf with as many whole frames from packets as fit into maxWrite,
-// at least one, and returns the bytes and how many packets they are.
-func batch(buf []byte, packets []*stack.PacketBuffer) ([]byte, int) {
-	buf = buf[:0]
-	for i, p := range packets {
-		if i > 0 && len(buf)+lengthField+p.Size() > maxWrite {
-			return buf, i
-		}
-		buf = appendFrame(buf, p)
-	}
-	return buf, len(packets)
-}
-
-// batchBuffer returns a buffer that batch never has to grow for the MTU.
-func batchBuffer(mtu int) []byte {
-	return make([]byte, 0, max(maxWrite, lengthField+tapstack.MinFrame+mtu))
 }

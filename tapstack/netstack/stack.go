@@ -55,9 +55,13 @@ var ErrClosed = errors.New("netstack: stack is closed")
 // Config says what a Stack is.
 type Config struct {
 	// MTU is the largest IP packet on the link, 68 to 65521; 0 is
-	// tapstack.DefaultMTU. Towards the enclave no frame exceeds MTU+14 bytes. From
-	// the enclave frames may be as long as the framing allows.
+	// tapstack.DefaultMTU. An enclave that takes less gets less. Only TCP segments
+	// for an enclave that segments them, or joins them, itself are larger. From the
+	// enclave frames may be as long as the framing allows.
 	MTU int
+	// WriteMax is the most bytes that one write to a stream may have; 0 is no
+	// limit.
+	WriteMax int
 	// Aliases are addresses on the link, beside the gateway's, that the stack
 	// answers ARP for. Flows to them go to the handlers like all others.
 	Aliases []netip.Addr

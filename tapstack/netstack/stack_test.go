@@ -53,7 +53,7 @@ func newWorld(t *testing.T, c netstack.Config) *world {
 func (w *world) connect() {
 	host, enclave := socketPair(w.t)
 	w.hostEnd = host
-	w.attached.Go(func() { w.ended <- w.stack.Attach(w.ctx, host) })
+	w.attached.Go(func() { w.ended <- w.stack.Attach(w.ctx, host, plainPeer()) })
 	w.attached.Go(func() { w.enclave.Carry(enclave) })
 }
 
@@ -75,6 +75,9 @@ func socketPair(t testing.TB) (a, b net.Conn) {
 	}
 	return a, b
 }
+
+// plainPeer is an enclave that says nothing about itself.
+func plainPeer() netstack.Peer { return netstack.Peer{Takes: tapstack.PlainPeer()} }
 
 func outside(port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr("198.51.100.7"), port)
@@ -211,7 +214,7 @@ func TestDialTCPErrors(t *testing.T) {
 	if _, err := w.stack.DialTCP(w.ctx, netip.AddrPort{}, inEnclave(1)); !errors.Is(err, netstack.ErrClosed) {
 		t.Errorf("dial after Close = %v, want ErrClosed", err)
 	}
-	if err := w.stack.Attach(w.ctx, w.hostEnd); !errors.Is(err, netstack.ErrClosed) {
+	if err := w.stack.Attach(w.ctx, w.hostEnd, plainPeer()); !errors.Is(err, netstack.ErrClosed) {
 		t.Errorf("Attach after Close = %v, want ErrClosed", err)
 	}
 }
@@ -385,7 +388,7 @@ func TestAttachEndsWithItsContext(t *testing.T) {
 	host, enclave := socketPair(t)
 	defer enclave.Close()
 	ended := make(chan error, 1)
-	w.attached.Go(func() { ended <- w.stack.Attach(ctx, host) })
+	w.attached.Go(func() { ended <- w.stack.Attach(ctx, host, plainPeer()) })
 	<-w.ended // the first stream, replaced
 	cancel()
 	if err := <-ended; err != nil {

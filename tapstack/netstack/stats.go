@@ -13,6 +13,7 @@ type Stats struct {
 	Streams                       uint64 // streams that were ever attached
 	UplinkFrames, UplinkBytes     uint64 // from the enclave
 	DownlinkFrames, DownlinkBytes uint64 // to the enclave
+	Writes                        uint64 // to the streams, for the downlink
 	Drops                         Drops
 }
 
@@ -23,6 +24,8 @@ type Drops struct {
 	Protocol      uint64 // from the enclave: neither IPv4 nor ARP
 	Malformed     uint64 // from the enclave: too short for its own headers
 	NotForGateway uint64 // from the enclave: ARP or ICMP to an address that is not the gateway
+	Offload       uint64 // from the enclave: a wrong virtio-net header
+	TooLong       uint64 // to the enclave, which does not take frames of that length
 	InFlight      uint64 // SYNs from the enclave, while too many flows were undecided
 }
 
@@ -31,7 +34,7 @@ type counters struct {
 	streams                                                  atomic.Uint64
 	uplinkFrames, uplinkBytes, downlinkFrames, downlinkBytes atomic.Uint64
 	dropNoStream, dropQueueFull, dropProtocol, dropMalformed atomic.Uint64
-	dropNotForGateway                                        atomic.Uint64
+	dropNotForGateway, dropOffload, dropTooLong, writes      atomic.Uint64
 }
 
 // Stats returns the counters of now.
@@ -43,12 +46,15 @@ func (s *Stack) Stats() Stats {
 		UplinkBytes:    c.uplinkBytes.Load(),
 		DownlinkFrames: c.downlinkFrames.Load(),
 		DownlinkBytes:  c.downlinkBytes.Load(),
+		Writes:         c.writes.Load(),
 		Drops: Drops{
 			NoStream:      c.dropNoStream.Load(),
 			QueueFull:     c.dropQueueFull.Load(),
 			Protocol:      c.dropProtocol.Load(),
 			Malformed:     c.dropMalformed.Load(),
 			NotForGateway: c.dropNotForGateway.Load(),
+			Offload:       c.dropOffload.Load(),
+			TooLong:       c.dropTooLong.Load(),
 			InFlight:      s.stack.Stats().TCP.ForwardMaxInFlightDrop.Value(),
 		},
 	}

@@ -45,13 +45,13 @@ func (st *stream) end(cause error) {
 	})
 }
 
-// Attach exchanges frames with the enclave over conn until the stream ends, and
+// Attach exchanges frames with the enclave p over conn until the stream ends, and
 // closes it. It returns nil when ctx ended it, ErrReplaced when a newer Attach
 // did, ErrClosed when the Stack is closed, and otherwise why the stream cannot
 // be used any more: io.EOF for an orderly end, tapstack.ErrFrameSize when the
 // enclave lost the framing, ErrStalled, or an error of the connection. After
 // any of them another stream may be attached.
-func (s *Stack) Attach(ctx context.Context, conn net.Conn) error {
+func (s *Stack) Attach(ctx context.Context, conn net.Conn, p Peer) error {
 	st := &stream{conn: conn, done: make(chan struct{})}
 	old, err := s.replaceStream(st)
 	if err != nil {
@@ -66,12 +66,13 @@ func (s *Stack) Attach(ctx context.Context, conn net.Conn) error {
 	defer context.AfterFunc(ctx, func() { st.end(nil) })()
 
 	s.counts.streams.Add(1)
+	s.card.SetMTU(uint32(min(s.mtu, p.Takes.MTU)))
 	s.card.queue.open()
 	var writer sync.WaitGroup
 	writer.Go(func() {
-		st.end(s.writeStream(st))
+		st.end(s.writeStream(st, newEncoder(p)))
 	})
-	st.end(s.readStream(st))
+	st.end(s.readStream(st, p.Framing))
 	s.card.queue.close()
 	writer.Wait()
 	s.forgetStream(st)
@@ -106,12 +107,16 @@ func (s *Stack) forgetStream(st *stream) {
 
 // readStream delivers frames to the stack until the stream fails. It never
 // waits for the writer.
-func (s *Stack) readStream(st *stream) error {
-	frames := tapstack.NewFrameReader(st.conn, tapstack.Plain, tapstack.MaxFrame)
+func (s *Stack) readStream(st *stream, f tapstack.Framing) error {
+	frames := tapstack.NewFrameReader(st.conn, f, tapstack.MaxFrame)
 	for {
 		frame, err := frames.Next()
 		if err != nil {
 			return fmt.Errorf("netstack: uplink: %w", err)
+		}
+		if tapstack.CheckOffload(frame) != nil {
+			s.counts.dropOffload.Add(1)
+			continue
 		}
 		s.input(frame[tapstack.OffloadHeader:])
 	}
@@ -119,15 +124,14 @@ func (s *Stack) readStream(st *stream) error {
 
 // writeStream writes queued packets to the stream until either is closed. What
 // gathers while a write is under way leaves with the next one.
-func (s *Stack) writeStream(st *stream) error {
-	buf := batchBuffer(s.mtu)
+func (s *Stack) writeStream(st *stream, e *encoder) error {
 	var spare []*stack.PacketBuffer
 	for {
 		taken := s.card.queue.take(spare)
 		if taken == nil {
 			return nil
 		}
-		err := s.writePackets(st.conn, buf, taken)
+		err := s.writePackets(st.conn, e, taken)
 		release(taken)
 		if err != nil {
 			return err
@@ -136,30 +140,56 @@ func (s *Stack) writeStream(st *stream) error {
 	}
 }
 
-// writePackets writes all packets in as few writes as maxWrite allows.
-func (s *Stack) writePackets(conn net.Conn, buf []byte, packets []*stack.PacketBuffer) error {
+// writePackets writes all packets in as few writes as the buffer allows.
+func (s *Stack) writePackets(conn net.Conn, e *encoder, packets []*stack.PacketBuffer) error {
 	for len(packets) > 0 {
-		b, n := batch(buf, packets)
-		if err := writeAll(conn, b); err != nil {
+		e.buf = e.buf[:0]
+		frames, bytes, n := 0, 0, 0
+		for n < len(packets) && len(e.buf) < writeBuffer {
+			p := packets[n]
+			count := e.add(p)
+			if count == 0 {
+				s.counts.dropTooLong.Add(1)
+			} else {
+				bytes += p.Size()
+			}
+			frames += count
+			n++
+		}
+		if err := s.writeAll(conn, e.buf); err != nil {
 			s.counts.dropNoStream.Add(uint64(len(packets)))
 			return err
 		}
-		s.counts.downlinkFrames.Add(uint64(n))
-		s.counts.downlinkBytes.Add(uint64(len(b) - n*lengthField))
-		s.card.queue.written(len(b))
+		s.counts.downlinkFrames.Add(uint64(frames))
+		s.counts.downlinkBytes.Add(uint64(bytes))
+		s.card.queue.written(sizeOf(packets[:n]))
 		packets = packets[n:]
 	}
 	return nil
 }
 
-// writeAll writes b, however slow, as long as something moves.
-func writeAll(conn net.Conn, b []byte) error {
+// sizeOf is what the packets count for in the queue.
+func sizeOf(packets []*stack.PacketBuffer) (n int) {
+	for _, p := range packets {
+		n += p.Size()
+	}
+	return n
+}
+
+// writeAll writes b, however slow, as long as something moves, in writes of at
+// most WriteMax bytes.
+func (s *Stack) writeAll(conn net.Conn, b []byte) error {
+	most := s.config.WriteMax
+	if most == 0 {
+		most = len(b)
+	}
 	for len(b) > 0 {
 		if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 			return fmt.Errorf("netstack: downlink: %w", err)
 		}
-		n, err := conn.Write(b)
+		n, err := conn.Write(b[:min(len(b), most)])
 		b = b[n:]
+		s.counts.writes.Add(1)
 		if n > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 			continue
 		}

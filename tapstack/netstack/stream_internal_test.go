@@ -26,19 +26,19 @@ func TestWriteAllGivesUpOnlyWhenNothingMoves(t *testing.T) {
 			}
 		})
 		start := time.Now()
-		if err := writeAll(host, make([]byte, 4)); err != nil {
+		if err := new(Stack).writeAll(host, make([]byte, 4)); err != nil {
 			t.Errorf("slow peer: writeAll = %v after %s", err, time.Since(start))
 		}
 		reading.Wait()
 		start = time.Now()
-		if err := writeAll(host, make([]byte, 4)); !errors.Is(err, ErrStalled) {
+		if err := new(Stack).writeAll(host, make([]byte, 4)); !errors.Is(err, ErrStalled) {
 			t.Errorf("stalled peer: writeAll = %v, want ErrStalled", err)
 		}
 		if took := time.Since(start); took != writeTimeout {
 			t.Errorf("gave up after %s, want %s", took, writeTimeout)
 		}
 		enclave.Close()
-		if err := writeAll(host, make([]byte, 4)); err == nil || errors.Is(err, ErrStalled) {
+		if err := new(Stack).writeAll(host, make([]byte, 4)); err == nil || errors.Is(err, ErrStalled) {
 			t.Errorf("closed peer: writeAll = %v, want its error", err)
 		}
 	})
