@@ -66,6 +66,7 @@ func (t *tally) take(e event) {
 		if e.Test != "" {
 			t.passed++
 		}
+		t.showRaces(key)
 		delete(t.output, key)
 	case "skip":
 		if e.Test != "" { // a package without tests is "skipped" too
@@ -74,6 +75,15 @@ func (t *tally) take(e event) {
 		delete(t.output, key)
 	case "fail":
 		t.fail(e, key)
+	}
+}
+
+// showRaces prints what a test said that passed, if the race detector spoke in
+// its midst: it blames whichever test runs, and prints wherever the output is.
+func (t *tally) showRaces(key string) {
+	lines := strings.Join(t.output[key], "")
+	if strings.Contains(lines, "WARNING: DATA RACE") {
+		fmt.Fprint(t.out, lines)
 	}
 }
 

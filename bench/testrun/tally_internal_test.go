@@ -54,6 +54,14 @@ func TestTally(t *testing.T) {
 			want:       []string{"p TestB: no reason given", "\n1 passed, 1 failed, 0 skipped\n"},
 		},
 		{
+			name: "a race in the midst of a test that passed is shown",
+			events: `{"Action":"output","Package":"p","Test":"TestA","Output":"WARNING: DATA RACE\n"}
+				{"Action":"output","Package":"p","Test":"TestA","Output":"Write at 0x0c\n"}
+				{"Action":"pass","Package":"p","Test":"TestA"}
+				{"Action":"fail","Package":"p","Test":"TestB"}`,
+			want: []string{"WARNING: DATA RACE\nWrite at 0x0c\n", "\n1 passed, 1 failed, 0 skipped\n"},
+		},
+		{
 			name: "a package without tests is not a skip, and success is quiet",
 			events: `{"Action":"skip","Package":"p"}
 				{"Action":"output","Package":"q","Test":"TestA","Output":"chatter\n"}
