@@ -32,6 +32,7 @@ func linkHop() Hop {
 			{"corridor", true, func(s *Setup) error { return s.corridor(appPort) }},
 			{"stock", false, func(s *Setup) error { return s.stock(appPort) }},
 			{"relay", false, func(s *Setup) error { return s.relays() }},
+			{"pasta", false, func(s *Setup) error { return s.pasta() }},
 		},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -155,5 +156,49 @@ func (s *Setup) relays() error {
 	}
 	s.running.URL = "http://" + addr + smallAnswer
 	s.running.Bulk, err = pair("bulk", bulkPort)
+	return err
+}
+
+// pasta carries both ports by passt's way into a namespace. Connections from one
+// loopback to the other never become frames there: it splices them. It gives up the
+// right to look into other processes before it opens the namespace, so that it needs
+// a name for it in the file system; one that nobody else sees ends with it.
+func (s *Setup) pasta() error {
+	path, err := s.tools.Installed("pasta", "passt")
+	if err != nil {
+		return err
+	}
+	unshare, err := s.tools.Installed("unshare", "util-linux")
+	if err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return &Missing{What: "pasta in a namespace that is already there", Remedy: "run as root"}
+	}
+	if err := s.inside(); err != nil {
+		return err
+	}
+	var ports [2]string
+	for i := range ports {
+		addr, err := freeAddress()
+		if err != nil {
+			return err
+		}
+		if _, ports[i], err = net.SplitHostPort(addr); err != nil {
+			return err
+		}
+	}
+	s.running.URL = "http://127.0.0.1:" + ports[0] + smallAnswer
+	s.running.Bulk = "127.0.0.1:" + ports[1]
+	netns, err := s.write("netns", "")
+	if err != nil {
+		return err
+	}
+	_, err = s.start(program{name: "pasta", role: report.Subject, path: unshare, args: []string{
+		"--mount", "/bin/sh", "-ec", `mount --bind "$1" "$2"; shift 2; exec "$@"`, "sh", s.running.namespace.Path(), netns, path,
+		"--foreground", "--quiet", "--runas", "0:0", "--netns-only", "--no-netns-quit", "--config-net",
+		"--tcp-ports", fmt.Sprintf("127.0.0.1/%s:%s,%s:%s", ports[0], appPort, ports[1], bulkPort),
+		"--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none", "--netns", netns,
+	}})
 	return err
 }

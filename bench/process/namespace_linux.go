@@ -41,6 +41,9 @@ func (n *Namespace) Do(f func() error) error {
 	})
 }
 
+// Path is where other programs find the namespace until Close.
+func (n *Namespace) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.file.Fd()) }
+
 // Close lets the namespace go.
 func (n *Namespace) Close() error { return n.file.Close() }
 
@@ -56,9 +59,24 @@ func (n *Namespace) enter() error {
 // its thread changes nothing else.
 func onOwnThread(f func() error) error {
 	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the runtime ends the thread
-		done <- f()
-	}()
+	go lockThread(func() { done <- f() })
 	return <-done
+}
+
+// lockThread runs f on a thread that the runtime ends when the calling goroutine
+// does. That cannot be the process's first thread, which never ends: while that one
+// is kept busy, another has to do it.
+func lockThread(f func()) {
+	runtime.LockOSThread() // and not unlocked, which is what ends the thread
+	if unix.Gettid() != unix.Getpid() {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		lockThread(f)
+	}()
+	<-done
+	runtime.UnlockOSThread()
 }

@@ -45,6 +45,10 @@ func TestIntegrationNamespace(t *testing.T) {
 	if len(lines) != 1 || !strings.HasPrefix(strings.TrimSpace(lines[0].Line), "lo:") {
 		t.Errorf("the process sees %v, want lo alone", lines)
 	}
+	here, err := os.Readlink("/proc/self/ns/net")
+	if there, linkErr := os.Readlink(n.Path()); err != nil || linkErr != nil || !strings.HasPrefix(there, "net:[") || there == here {
+		t.Errorf("its path leads to %q, ours to %q: %v, %v", there, here, err, linkErr)
+	}
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}

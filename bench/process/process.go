@@ -12,7 +12,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -95,15 +94,16 @@ func Start(c Command) (*Process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = sink, sink
 	p.cmd.WaitDelay = 2 * time.Second // a grandchild may hold the pipe open
 	started := make(chan error, 1)
-	go p.run(c.Namespace, sink, started)
+	go lockThread(func() { p.run(c.Namespace, sink, started) })
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("process: starting %s: %w", name, err)
 	}
 	return p, nil
 }
 
+// run starts the process, in the namespace if there is one, and waits for its end. It
+// has its thread to itself.
 func (p *Process) run(in *Namespace, sink *lineSink, started chan<- error) {
-	runtime.LockOSThread() // and never unlocked: the thread may be in a namespace
 	var err error
 	if in != nil {
 		err = in.enter()
