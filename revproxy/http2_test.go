@@ -161,6 +161,7 @@ func TestExpectContinueEndToEnd(t *testing.T) {
 			_, _ = io.Copy(w, r.Body) // makes net/http send 100
 		}))
 		front := serveTLS(t, newProxy(t, app.URL, nil), h2)
+		front.Client().Transport.(*http.Transport).ExpectContinueTimeout = patience
 		for path, want := range map[string]string{"/yes": "content", "/no": ""} {
 			sent := &countingReader{Reader: strings.NewReader("content")}
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, front.URL+path, sent)
@@ -169,7 +170,6 @@ func TestExpectContinueEndToEnd(t *testing.T) {
 			}
 			req.ContentLength = 7
 			req.Header.Set("Expect", "100-continue")
-			front.Client().Transport.(*http.Transport).ExpectContinueTimeout = patience
 			res, err := front.Client().Do(req)
 			if err != nil {
 				t.Fatal(err)
