@@ -12,7 +12,7 @@ FUZZTIME ?= 10s
 # sources, so that the same sources give the same binaries wherever they are built.
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w'
 
-.PHONY: help build demo test lint fuzz deps image clean
+.PHONY: help build demo test bench lint fuzz deps image clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-8s %s\n' "$$name" "$$what"; done
@@ -30,6 +30,11 @@ demo: build ## send a request through the whole corridor on this machine, and sh
 
 test: deps ## run all tests, with the race detector; a test that cannot run here says what it needs
 	CGO_ENABLED=1 go run ./bench/testrun -race ./...
+
+bench: build ## measure the hops beside their peers in under ten minutes; the report and its page are in artifacts/
+	@mkdir -p artifacts
+	bin/bench run --out artifacts/bench.json
+	bin/bench html --report artifacts/bench.json --out artifacts/bench.html
 
 lint: ## check format, vet, staticcheck, and the rules of the house
 	.ci/lint
