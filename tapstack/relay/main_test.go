@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"io"
+	"net"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -33,5 +35,44 @@ func TestBorrowGivesTheSizeAskedFor(t *testing.T) {
 			t.Errorf("borrow(%d): pooled is %t", size, pooled != nil)
 		}
 		giveBack(pooled)
+	}
+}
+
+// TestQuietSourceHoldsNoBuffer looks at a socket as the poller does: before
+// anything has come, and after.
+func TestQuietSourceHoldsNoBuffer(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	far, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	near, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	s := newSource(near, DefaultBufferSize)
+	defer s.done()
+	if s.raw == nil {
+		t.Skipf("needs sockets that can be read raw (remedy: a unix system)")
+	}
+	if err := s.raw.Control(func(fd uintptr) {
+		if s.readSocket(fd) || s.buf != nil {
+			t.Errorf("with nothing to read it holds %d bytes", len(s.buf))
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(far, "something"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.next(); string(got) != "something" || err != nil {
+		t.Errorf("next = %q, %v", got, err)
 	}
 }

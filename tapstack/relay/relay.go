@@ -19,9 +19,6 @@ import (
 // (VIRTIO_VSOCK_MAX_PKT_BUF_SIZE).
 const DefaultBufferSize = 64 << 10
 
-// idleTicks is how often the idle timeout is looked at within one timeout.
-const idleTicks = 4
-
 // ErrIdle reports that no byte moved in either direction for the idle timeout.
 // Both connections are closed; the caller has nothing left to do but to count.
 var ErrIdle = errors.New("relay: idle for too long")
@@ -78,7 +75,9 @@ type Resetter interface {
 
 // Relay copies both ways between a and b until both directions have ended,
 // closes both, and returns what passed. It owns both connections from the call
-// on; no deadline may be set on them.
+// on; no deadline may be set on them. A connection with a SyscallConn is read by
+// it, past its Read method, so that a quiet one holds no buffer; if it has an
+// AtEOF() error as well, that says what the end of its stream means.
 //
 // Each direction ends in one of three ways, and each is told honestly:
 //
@@ -106,17 +105,19 @@ func Relay(ctx context.Context, a, b net.Conn, o Options) (Result, error) {
 		size = DefaultBufferSize
 	}
 
-	var watcher, directions sync.WaitGroup
-	done := make(chan struct{})
-	watcher.Go(func() { r.watch(ctx, o.IdleTimeout, done) })
-	directions.Go(func() { r.copyDirection(&r.bToA, size) })
+	// Neither costs a goroutine: there may be many relays, most of them quiet.
+	unwatch := context.AfterFunc(ctx, func() { r.giveUp(fmt.Errorf("relay: asked to stop: %w", context.Cause(ctx))) })
+	idle := watchIdle(r, o.IdleTimeout)
+	var other sync.WaitGroup
+	other.Go(func() { r.copyDirection(&r.bToA, size) })
 	r.copyDirection(&r.aToB, size)
-	directions.Wait()
-	close(done)
-	watcher.Wait()
-	r.closeBoth()
+	other.Wait()
+	unwatch()
+	idle.stop()
+	r.closeBoth() // waits if either of the two above is about to close
 
-	// From here on nobody else looks at r: no lock is needed.
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return Result{AToB: r.aToB.moved.Load(), BToA: r.bToA.moved.Load(), First: r.first}, r.err
 }
 
@@ -151,12 +152,12 @@ func newRelaying(a, b net.Conn) *relaying {
 // It does not use io.Copy and with it splice: bytes that the kernel moves by
 // itself are not seen by the idle timeout until they have all gone.
 func (r *relaying) copyDirection(d *direction, size int) {
-	buf, pooled := borrow(size)
-	defer giveBack(pooled)
+	src := newSource(d.src, size)
+	defer src.done()
 	for {
-		n, readErr := d.src.Read(buf)
-		if n > 0 {
-			written, err := d.dst.Write(buf[:n])
+		chunk, readErr := src.next()
+		if len(chunk) > 0 {
+			written, err := d.dst.Write(chunk)
 			d.moved.Add(int64(written))
 			if err != nil {
 				r.end(d.to, fmt.Errorf("relay: write to %s: %w", d.to, err))
@@ -202,38 +203,10 @@ func (r *relaying) end(side Side, err error) {
 	}
 }
 
-// watch ends the relay when ctx does or when nothing has moved for timeout. It
-// counts ticks in which no byte moved, so a read costs no timer.
-func (r *relaying) watch(ctx context.Context, timeout time.Duration, done <-chan struct{}) {
-	var tick <-chan time.Time
-	if timeout > 0 {
-		t := time.NewTicker(max(timeout/idleTicks, 1))
-		defer t.Stop()
-		tick = t.C
-	}
-	var last int64
-	quiet := 0
-	for {
-		select {
-		case <-done:
-			return
-		case <-ctx.Done():
-			r.end(NoSide, fmt.Errorf("relay: asked to stop: %w", context.Cause(ctx)))
-			r.closeBoth()
-			return
-		case <-tick:
-		}
-		moved := r.aToB.moved.Load() + r.bToA.moved.Load()
-		if moved != last {
-			last, quiet = moved, 0
-			continue
-		}
-		if quiet++; quiet == idleTicks {
-			r.end(NoSide, ErrIdle)
-			r.closeBoth()
-			return
-		}
-	}
+// giveUp ends the relay from outside.
+func (r *relaying) giveUp(err error) {
+	r.end(NoSide, err)
+	r.closeBoth()
 }
 
 // closeBoth closes both connections, each as it deserves. A direction that is

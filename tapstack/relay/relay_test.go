@@ -353,3 +353,28 @@ func BenchmarkRelay(b *testing.B) {
 		})
 	}
 }
+
+// A gaveUp is a connection whose end of stream is none.
+type gaveUp struct{ *net.TCPConn }
+
+func (gaveUp) AtEOF() error { return syscall.ECONNRESET }
+
+// TestRelayAsksWhatTheEndMeans: where an end of stream stands for a reset, the
+// other side is reset.
+func TestRelayAsksWhatTheEndMeans(t *testing.T) {
+	t.Parallel()
+	client, a := pair(t, "tcp")
+	b, server := pair(t, "tcp")
+	out := start(t.Context(), a, gaveUp{b.(*net.TCPConn)}, relay.Options{})
+	if _, err := server.Write([]byte("half")); err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	got, err := io.ReadAll(client)
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the client read %q, %v; want a reset", got, err)
+	}
+	if f := <-out; !errors.Is(f.err, syscall.ECONNRESET) || f.First != relay.SideB {
+		t.Errorf("the relay ended with %+v", f)
+	}
+}

@@ -1,0 +1,91 @@
+package relay
+
+import (
+	"io"
+	"net"
+	"syscall"
+)
+
+// A source gives the bytes of a connection, a chunk at a time. It holds a buffer
+// from when bytes have come until the next chunk is asked for; while it waits for
+// them it holds none, if the connection lets its socket be read.
+//
+//	       next: the socket has nothing        bytes come
+//	quiet ◄──────────────────────────── asked ───────────► holding a buffer
+//	  │           (buffer given back)    ▲ ▲                    │
+//	  └──────────────────────────────────┘ └────────────────────┘
+//	                bytes come                      next
+type source struct {
+	conn   net.Conn
+	size   int
+	buf    []byte
+	pooled *buffer
+
+	raw  syscall.RawConn // nil: conn is read as any other
+	read func(fd uintptr) bool
+	n    int // what read read
+	err  error
+}
+
+func newSource(conn net.Conn, size int) *source {
+	s := &source{conn: conn, size: size}
+	if c, ok := conn.(syscall.Conn); ok && canReadRaw {
+		if raw, err := c.SyscallConn(); err == nil {
+			s.raw, s.read = raw, s.readSocket // made once: it would allocate at each read
+		}
+	}
+	return s
+}
+
+// next returns bytes, or an error, or both. The bytes are good until next or done
+// is called.
+func (s *source) next() ([]byte, error) {
+	if s.raw == nil {
+		s.hold()
+		n, err := s.conn.Read(s.buf)
+		return s.buf[:n], err
+	}
+	if err := s.raw.Read(s.read); err != nil {
+		return nil, err // closed
+	}
+	switch {
+	case s.err != nil:
+		return nil, s.err
+	case s.n == 0:
+		return nil, s.atEOF()
+	}
+	return s.buf[:s.n], nil
+}
+
+// readSocket reads once; false is to be called again when there is something.
+func (s *source) readSocket(fd uintptr) bool {
+	s.hold()
+	s.n, s.err = readFD(fd, s.buf)
+	if s.err == syscall.EAGAIN {
+		s.done()
+		return false
+	}
+	s.n = max(s.n, 0)
+	return true
+}
+
+func (s *source) atEOF() error {
+	if c, ok := s.conn.(interface{ AtEOF() error }); ok {
+		if err := c.AtEOF(); err != nil {
+			return err
+		}
+	}
+	return io.EOF
+}
+
+func (s *source) hold() {
+	if s.buf == nil {
+		s.buf, s.pooled = borrow(s.size)
+	}
+}
+
+// done gives the buffer back.
+func (s *source) done() {
+	giveBack(s.pooled)
+	s.buf, s.pooled = nil, nil
+}
