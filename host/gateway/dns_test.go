@@ -28,15 +28,8 @@ type upstream struct {
 
 func newUpstream(t *testing.T) *upstream {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, l := listenBoth(t)
 	u := &upstream{at: pc.LocalAddr().(*net.UDPAddr).AddrPort()}
-	l, err := net.Listen("tcp", u.at.String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	var running, started sync.WaitGroup
 	t.Cleanup(running.Wait) // after both are shut down
 	for _, s := range []*dns.Server{{PacketConn: pc, Handler: u}, {Listener: l, Handler: u}} {
@@ -47,6 +40,25 @@ func newUpstream(t *testing.T) *upstream {
 	}
 	started.Wait()
 	return u
+}
+
+// listenBoth opens the same port for UDP and TCP. A port that is free for one may
+// be taken for the other.
+func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pc, err := net.ListenPacket("udp", l.Addr().String())
+		if err == nil {
+			return pc, l
+		}
+		l.Close()
+	}
+	t.Fatal("no port is free for both UDP and TCP")
+	return nil, nil
 }
 
 // ServeDNS answers by the first label of the name.
