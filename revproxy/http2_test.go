@@ -3,6 +3,7 @@ package revproxy_test
 import (
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ func serveTLS(t *testing.T, p http.Handler, h2 bool) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(p)
 	s.EnableHTTP2 = h2
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s
