@@ -34,6 +34,7 @@ const usage = `usage: bench COMMAND [flags]
   app    serve the sample app, as --listen says
   load   load a URL on a schedule, and measure from when requests should start
   saturate  double the load on a URL until it breaks, then look around the knee
+  causal say what would be gained if a hop were faster
   html   draw a report as one HTML page
   impair relay between two sockets as a bad line would
   serve  serve as one of the peers that measurements compare with
@@ -60,6 +61,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		"demo":     runDemo,
 		"app":      runApp,
 		"load":     runLoad,
+		"causal":   runCausal,
 		"html":     runHTML,
 		"impair":   runImpair,
 		"saturate": runSaturate,

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/corridor-enclave/corridor/bench/causal"
+	"github.com/corridor-enclave/corridor/bench/oneprocess"
+	"github.com/corridor-enclave/corridor/bench/openloop"
+	"github.com/corridor-enclave/corridor/bench/report"
+	"github.com/corridor-enclave/corridor/tapstack/settings"
+)
+
+func runCausal(ctx context.Context, args, environ []string, stdout io.Writer) (err error) {
+	s := settings.New("bench causal")
+	began := time.Now()
+	connections := settings.Var(s, "connections", "16", "`number` of connections", strconv.Atoi)
+	stage := settings.Var(s, "stage", "400ms", "how `long` each measurement is", parsePositive)
+	rounds := settings.Var(s, "rounds", "5", "`number` of rounds", strconv.Atoi)
+	delays := settings.Var(s, "delays", "20us,40us", "by how `much` hops are slowed, separated by commas", parseDelays)
+	speedup := settings.Var(s, "speedup", "0.2", "the `share` by which a hop would be faster", parseSpeedup)
+	seed := settings.Var(s, "seed", "1", "`number` that decides the order", parseSeed)
+	add := settings.Var(s, "add", "", "add the answers to this report, a JSON `file`, which need not exist", parseText)
+	if done, err := load(s, args, environ, stdout); done {
+		return err
+	}
+	way, err := oneprocess.Start(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, way.Stop()) }()
+
+	hops, err := hopsOf(ctx, way, *stage)
+	if err != nil {
+		return err
+	}
+	for _, h := range hops {
+		fmt.Fprintf(stdout, "%-24s adds %v to a request alone\n", h.Name, h.Cost.Round(100*time.Nanosecond))
+	}
+	e := causal.Experiment{Hops: hops, Delays: *delays, Rounds: *rounds, Seed: *seed, Speedup: *speedup}
+	answers, err := e.Run(ctx, func(ctx context.Context) (causal.Observation, error) {
+		return observe(ctx, way.ToRelay, *connections, *stage)
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "\nif a hop were %.0f %% faster, with %d connections:\n", 100**speedup, *connections)
+	table := tabwriter.NewWriter(stdout, 0, 0, 3, ' ', 0)
+	fmt.Fprint(table, "hop\trate\tp99\n")
+	for _, a := range answers {
+		fmt.Fprintf(table, "%s\t%s\t%s\n", a.Hop, percents(a.Rate), percents(a.P99))
+	}
+	if err := table.Flush(); err != nil || *add == "" {
+		return err
+	}
+	return addTo(*add, began, func(r *report.Report) { r.Causal = append(r.Causal, answers...) })
+}
+
+func percents(i report.Interval) string {
+	return fmt.Sprintf("%+.1f %% (%+.1f to %+.1f)", 100*i.Value, 100*i.Low, 100*i.High)
+}
+
+func parseDelays(v string) ([]time.Duration, error) {
+	var all []time.Duration
+	for part := range strings.SplitSeq(v, ",") {
+		d, err := parsePositive(part)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, d)
+	}
+	return all, nil
+}
+
+func parseSpeedup(v string) (float64, error) {
+	share, err := strconv.ParseFloat(v, 64)
+	if err != nil || !(share > 0 && share < 1) {
+		return 0, errors.New("not a share between 0 and 1")
+	}
+	return share, nil
+}
+
+// hopsOf finds out what each hop costs a request that is alone: how much later the
+// answer comes than without the hop. What cannot be left out, app and generator,
+// is one.
+func hopsOf(ctx context.Context, w *oneprocess.Way, stage time.Duration) ([]causal.Hop, error) {
+	hops := []causal.Hop{
+		{Name: "app, with the generator", Slow: w.AppPoint.Slow},
+		{Name: "proxy", Slow: w.ProxyPoint.Slow},
+		{Name: "relay", Slow: w.RelayPoint.Slow},
+	}
+	before := time.Duration(0)
+	for i, url := range []string{w.ToApp, w.ToProxy, w.ToRelay} {
+		r, err := closed(ctx, url, 1, stage)
+		if err != nil {
+			return nil, err
+		}
+		median := time.Duration(r.Latency.ValueAtPercentile(50))
+		hops[i].Cost = max(0, median-before)
+		before = median
+	}
+	return hops, nil
+}
+
+func observe(ctx context.Context, url string, connections int, stage time.Duration) (causal.Observation, error) {
+	r, err := closed(ctx, url, connections, stage)
+	if err != nil {
+		return causal.Observation{}, err
+	}
+	return causal.Observation{Rate: r.Rate(), P99: time.Duration(r.Latency.ValueAtPercentile(99))}, nil
+}
+
+// closed runs a closed loop of which every request must succeed.
+func closed(ctx context.Context, url string, connections int, stage time.Duration) (*openloop.Result, error) {
+	r, err := openloop.Run(ctx, openloop.Target{URL: url + "/hello", Timeout: time.Minute},
+		openloop.Load{Connections: connections, Warmup: stage / 4, Duration: stage})
+	if err != nil {
+		return nil, err
+	}
+	return r, r.Clean()
+}
