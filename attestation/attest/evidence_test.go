@@ -75,7 +75,7 @@ func TestFetch(t *testing.T) {
 	e, _ := corridor(t, attestationtest.Options{Seed: "test"})
 	attest(t, "", "fetch", e.URL, "--nonce", "abc").wants(t, exitUsage, "is not 16 to 64 bytes")
 	attest(t, "", "fetch", "http://h").wants(t, exitUsage, "not a URL of the form https://")
-	attest(t, "", "fetch", "https://127.0.0.1:1").wants(t, exitNotDone, "connect")
+	attest(t, "", "fetch", "https://"+closedAddr(t)).wants(t, exitNotDone, "connect")
 	attest(t, "", "fetch", e.URL, "--out", t.TempDir()).wants(t, exitNotDone, "is a directory")
 	out := filepath.Join(t.TempDir(), "evidence.json")
 	attest(t, "", "fetch", e.URL, "--nonce", strings.Repeat("ab", 20), "--out", out).wants(t, exitVerified, "not verified")
@@ -111,6 +111,17 @@ func TestPolicyCommand(t *testing.T) {
 		wants(t, exitVerified, `1. "a" was expected until 2001`, "PCR0    "+digest, "at most 1m30s", "one of i-1", "app     aa", "config  aa", `2. "b" is expected only from 2999`, "warning: lists none", `3. "c" is expected until`)
 }
 
+// closedAddr is an address on which nobody listens any more.
+func closedAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
 func TestProxyRefuses(t *testing.T) {
 	t.Parallel()
 	e, flags := corridor(t, attestationtest.Options{Seed: "test"})
@@ -120,7 +131,7 @@ func TestProxyRefuses(t *testing.T) {
 	attest(t, "", args(e.URL, "--listen", "0.0.0.0:1")...).wants(t, exitUsage, "no address and port of loopback")
 	attest(t, "", args(e.URL, "--listen", "localhost:1")...).wants(t, exitUsage, "no address and port of loopback")
 	attest(t, "", args(e.URL+"/path")...).wants(t, exitUsage, "has a path")
-	attest(t, "", args("https://127.0.0.1:1")...).wants(t, exitNotDone, "connect")
+	attest(t, "", args("https://"+closedAddr(t))...).wants(t, exitNotDone, "connect")
 	e.Impostor.Store(true)
 	attest(t, "", args(e.URL, "--listen", "127.0.0.1:0")...).wants(t, exitNotThisConnection, "does not name the key")
 	l, err := net.Listen("tcp", "127.0.0.1:0")

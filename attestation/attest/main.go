@@ -49,6 +49,19 @@ const usage = `usage:
   attest decode FILE|- [--json]
       Prints a document (raw, base64 or JSON) without verifying anything.
 
+  attest eif build --kernel FILE --cmdline TEXT --out FILE [flags]
+      Makes an image for Nitro Enclaves, the same bytes for the same content, and prints its PCRs.
+      --ramdisk FILE|DIR   a ramdisk, or a folder to pack as one; repeat it, the first counts to PCR1
+      --app DIR            the app's root file system, as AWS's first ramdisk starts it; comes last
+      --cmd WORD           of the app's command line; repeat it
+      --env NAME=VALUE     of the app's environment; repeat it
+      --arch A             x86_64 (default) or arm64
+      --name N, --version V   for people, in the metadata
+      --sign-certificate FILE --sign-key FILE   sign it (P-384, PEM); sets PCR8
+  attest eif inspect FILE             Prints an image's parts, registers and signer.
+  attest eif pcr FILE [--policy NAME] Prints its registers as JSON, or as a policy that accepts it.
+  attest eif diff FILE FILE           Says where two images differ (exit 1), down to files in ramdisks.
+
 exit codes: 0 verified, 1 could not be done, 2 wrong usage, 3 not genuine, 4 not expected,
             5 not fresh, 6 not this connection
 `
@@ -77,6 +90,8 @@ func (c command) run(ctx context.Context, args []string) int {
 		return c.verify(ctx, args)
 	case "decode":
 		return c.decode(args)
+	case "eif":
+		return c.eif(args)
 	case "fetch":
 		return c.fetch(ctx, args)
 	case "policy":
