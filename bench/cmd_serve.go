@@ -49,7 +49,7 @@ func runServe(ctx context.Context, args, environ []string, stdout io.Writer) err
 		if err != nil {
 			return errors.Join(fmt.Errorf("bench serve: %w", err), l.Close())
 		}
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
 	}
 	return server.Run(ctx, l)
 }

@@ -95,6 +95,32 @@ func requestLoads(connections ...int) []report.Load {
 	return loads
 }
 
+// openLoad is so many requests a second, at the times of independent users, whatever
+// becomes of them. Its latency is what users wait.
+func openLoad(rate float64, mode report.Mode) report.Load {
+	name := fmt.Sprintf("%g/s", rate)
+	if mode != "" {
+		name += map[report.Mode]string{report.NewConnections: " on new connections", report.Resumed: " on resumed sessions"}[mode]
+	}
+	return report.Load{Name: name, Generator: "openloop", Kind: report.Requests, Connections: 64, Offered: rate, BodyBytes: 12, Mode: mode}
+}
+
+// http2Load is a closed loop of so many requests at a time.
+func http2Load(requests int) report.Load {
+	return report.Load{
+		Name: fmt.Sprintf("%d streams of HTTP/2", requests), Generator: "openloop", Kind: report.Requests,
+		Connections: requests, BodyBytes: 12, Mode: report.HTTP2,
+	}
+}
+
+// withGenerator is the same loads by another generator.
+func withGenerator(generator string, loads []report.Load) []report.Load {
+	for i := range loads {
+		loads[i].Generator, loads[i].Name = generator, loads[i].Name+" by "+generator
+	}
+	return loads
+}
+
 // bulkLoad is a number of flows that carry as much as they can.
 func bulkLoad(flows int, direction string) report.Load {
 	name := fmt.Sprintf("%d flows %s", flows, direction)

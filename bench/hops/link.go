@@ -43,7 +43,7 @@ func linkHop() Hop {
 func wayHop() Hop {
 	return Hop{
 		Name: "way", About: "the whole way: published port, link, TLS, proxy, app", Baseline: "stock",
-		Loads: requestLoads(1, 16, 128),
+		Loads: append(requestLoads(1, 16, 128), openLoad(1000, "")),
 		Variants: []Variant{
 			{"corridor", true, func(s *Setup) error { return s.corridor(frontPort) }},
 			{"stock", false, func(s *Setup) error { return s.stockWay() }},

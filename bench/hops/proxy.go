@@ -2,6 +2,7 @@ package hops
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/corridor-enclave/corridor/bench/binaries"
 	"github.com/corridor-enclave/corridor/bench/report"
@@ -16,7 +17,7 @@ const name = "bench.corridor.example"
 func generatorHop() Hop {
 	return Hop{
 		Name: "generator", About: "is the generator the limit?", Baseline: "null",
-		Loads: requestLoads(16, 128),
+		Loads: slices.Concat(requestLoads(16, 128), withGenerator("bombardier", requestLoads(16)), withGenerator("baton", requestLoads(16))),
 		Variants: []Variant{
 			{"null", false, func(s *Setup) error { return s.serve("null", servers.Null, "", "") }},
 			{"app", false, direct},
@@ -28,7 +29,7 @@ func generatorHop() Hop {
 func proxyHop() Hop {
 	return Hop{
 		Name: "proxy", About: "a reverse proxy and nothing else, plain HTTP", Baseline: "tuned",
-		Loads: requestLoads(16, 128),
+		Loads: append(requestLoads(16, 128), openLoad(1000, "")),
 		Variants: []Variant{
 			{"direct", false, direct},
 			{"corridor", true, func(s *Setup) error { return s.proxy(servers.Corridor) }},
@@ -42,12 +43,12 @@ func proxyHop() Hop {
 	}
 }
 
-// tlsHop is proxyHop with TLS on the client's side. Connections are kept: a
-// handshake is once for each of them.
+// tlsHop is proxyHop with TLS on the client's side: on connections that are kept, with
+// a handshake for each request, with a session resumed for each, and with HTTP/2.
 func tlsHop() Hop {
 	return Hop{
-		Name: "tls", About: "the same with TLS 1.3, connections kept", Baseline: "tuned",
-		Loads: requestLoads(16, 128),
+		Name: "tls", About: "the same with TLS 1.3", Baseline: "tuned",
+		Loads: append(requestLoads(16, 128), openLoad(200, report.NewConnections), openLoad(200, report.Resumed), http2Load(16)),
 		Variants: []Variant{
 			{"enclave", true, func(s *Setup) error { return s.enclaveAlone("--fqdn", name) }},
 			{"tuned", false, secured(func(s *Setup, cert string) error {
@@ -184,7 +185,7 @@ func (s *Setup) configured(called, pkg string, config func(dir, listen, app, cer
 func nginxConfig(dir, listen, app, cert string) string {
 	tls := ""
 	if cert != "" {
-		listen += " ssl"
+		listen += " ssl http2"
 		tls = fmt.Sprintf("ssl_certificate %s; ssl_certificate_key %s; ssl_protocols TLSv1.2 TLSv1.3;", cert, cert)
 	}
 	return fmt.Sprintf(`daemon off;
@@ -214,7 +215,7 @@ http {
 
 func haproxyConfig(_, listen, app, cert string) string {
 	if cert != "" {
-		listen += " ssl crt " + cert
+		listen += " ssl crt " + cert + " alpn h2,http/1.1"
 	}
 	return fmt.Sprintf(`global
   maxconn 4096

@@ -21,6 +21,8 @@ import (
 const (
 	// grace is how much longer than asked for a generator may take.
 	grace = 40 * time.Second
+	// inProcess is the generator of our own.
+	inProcess = "openloop"
 	// bitsPerOperation of bulk: one Gbit.
 	bitsPerOperation = 1e9
 )
@@ -33,26 +35,39 @@ type drivers struct {
 	files map[string]string // of programs, by name
 }
 
-// newDrivers looks for wrk, bombardier and iperf3. Wrk costs least; bombardier is
-// built here where there is none.
-func newDrivers(ctx context.Context, tools hops.Tools) drivers {
+// newDrivers looks for the generators of these loads. Wrk costs least; bombardier is
+// built in its place where there is none.
+func newDrivers(ctx context.Context, tools hops.Tools, loads []report.Load) drivers {
 	d := drivers{paths: map[string]string{}, errs: map[string]error{}, files: map[string]string{}}
-	find := func(name string, path string, err error) {
-		if err != nil {
-			d.errs[name] = err
-			return
+	for _, l := range loads {
+		d.find(ctx, tools, l.Generator)
+		if l.Generator == "wrk" && d.errs["wrk"] != nil {
+			d.find(ctx, tools, string(binaries.Bombardier))
 		}
-		d.paths[name] = path
-	}
-	for name, pkg := range map[string]string{"wrk": "wrk", "iperf3": "iperf3"} {
-		path, err := tools.Installed(name, pkg)
-		find(name, path, err)
-	}
-	if d.paths["wrk"] == "" {
-		path, err := tools.Built(ctx, binaries.Bombardier)
-		find("bombardier", path, err)
 	}
 	return d
+}
+
+// find finds a generator once.
+func (d drivers) find(ctx context.Context, tools hops.Tools, name string) {
+	if d.paths[name] != "" || d.errs[name] != nil {
+		return
+	}
+	var path string
+	var err error
+	switch p := binaries.Program(name); p {
+	case binaries.Bombardier, binaries.Baton:
+		path, err = tools.Built(ctx, p)
+	case inProcess:
+		path, err = os.Executable()
+	default:
+		path, err = tools.Installed(name, name)
+	}
+	if err != nil {
+		d.errs[name] = err
+		return
+	}
+	d.paths[name] = path
 }
 
 // generator returns the generator that drives the load here: bombardier stands in
@@ -102,9 +117,12 @@ func (d drivers) sample(ctx context.Context, c cell, seconds int) report.Sample 
 	duration := time.Duration(seconds) * time.Second
 	limited, cancel := context.WithTimeout(ctx, duration+grace)
 	defer cancel()
-	if c.result.Load.Kind == report.Bulk {
+	switch {
+	case c.result.Load.Kind == report.Bulk:
 		err = d.bulk(limited, c, duration, &s)
-	} else {
+	case c.result.Load.Generator == inProcess:
+		err = scheduled(limited, c, duration, &s)
+	default:
 		err = d.requests(limited, c, duration, &s)
 	}
 	if err != nil {
@@ -132,10 +150,9 @@ func failed(s report.Sample, c cell, err error) report.Sample {
 // failure: then the figures are of something else.
 func (d drivers) requests(ctx context.Context, c cell, duration time.Duration, s *report.Sample) error {
 	load := loadgen.Load{URL: c.running.URL, Connections: c.result.Load.Connections, Duration: duration, Insecure: true}
-	drive := loadgen.Wrk
-	if c.result.Load.Generator == "bombardier" {
-		drive = loadgen.Bombardier
-	}
+	drive := map[string]func(context.Context, string, loadgen.Load) (loadgen.Result, error){
+		"wrk": loadgen.Wrk, "bombardier": loadgen.Bombardier, "baton": loadgen.Baton,
+	}[c.result.Load.Generator]
 	result, err := drive(ctx, d.paths[c.result.Load.Generator], load)
 	if err != nil {
 		return err
@@ -146,6 +163,9 @@ func (d drivers) requests(ctx context.Context, c cell, duration time.Duration, s
 		return err
 	}
 	s.Values = map[report.Metric]float64{report.Rate: result.Rate()}
+	if result.Latency.P50 == 0 { // baton for a duration knows none
+		return nil
+	}
 	s.Latency = &report.Latency{}
 	for _, q := range []struct {
 		q      float64

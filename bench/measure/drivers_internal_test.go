@@ -32,7 +32,7 @@ func TestFailuresAreNamed(t *testing.T) {
 		want    string
 	}{
 		{"only 502", load, hops.Running{URL: failing.URL, Accounts: self}, "another status"},
-		{"nobody there", load, hops.Running{URL: "http://127.0.0.1:1/", Accounts: self}, "refused"},
+		{"nobody there", load, hops.Running{URL: "http://127.0.0.1:0/", Accounts: self}, "unable to connect"},
 		{"a process that died", load, hops.Running{URL: failing.URL, Accounts: []ledger.Account{{Name: "ghost", PID: 1 << 30}}}, "ghost"},
 		{"no generator", report.Load{Name: "bulk", Generator: "iperf3", Kind: report.Bulk, Connections: 1}, hops.Running{Bulk: "127.0.0.1:1", Accounts: self}, "no/such/iperf3"},
 	}

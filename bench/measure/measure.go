@@ -64,7 +64,11 @@ func Run(ctx context.Context, plan Plan, progress Progress) (*report.Report, err
 		Settings: report.Settings{Rounds: plan.Rounds, Seed: plan.Seed, Seconds: float64(plan.Seconds), Warmup: float64(plan.Warmup)},
 		Source:   source(ctx), Machine: machine(), Results: []report.Result{},
 	}}
-	r.drivers = newDrivers(ctx, plan.Tools)
+	var loads []report.Load
+	for _, h := range plan.Hops {
+		loads = append(loads, h.Loads...)
+	}
+	r.drivers = newDrivers(ctx, plan.Tools, loads)
 	chosen := make([]hops.Hop, 0, len(plan.Hops))
 	for _, h := range plan.Hops {
 		h = r.choose(h)

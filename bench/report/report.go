@@ -97,6 +97,8 @@ type Load struct {
 	Offered     float64 `json:"offered_per_second,omitempty"` // open loop: requests that should start each second
 	BodyBytes   int64   `json:"body_bytes,omitempty"`
 	Direction   string  `json:"direction,omitempty"` // of bulk: "uplink" or "downlink"
+	// Mode says how connections are used; empty is HTTP/1.1 on connections that are kept.
+	Mode Mode `json:"mode,omitempty"`
 }
 
 // A Kind says what one operation of a load is, and so what its figures mean.
@@ -107,6 +109,16 @@ const (
 	Requests  Kind = "requests"  // an operation is a request that was answered with 2xx
 	Bulk      Kind = "bulk"      // an operation is a Gbit that arrived
 	Documents Kind = "documents" // an operation is an attestation document
+)
+
+// A Mode is how a load uses its connections.
+type Mode string
+
+// The modes beside the usual one.
+const (
+	NewConnections Mode = "new"     // one for each request, with all of its handshakes
+	Resumed        Mode = "resumed" // the same, with TLS sessions that are resumed
+	HTTP2          Mode = "http2"   // many requests at a time on few connections
 )
 
 // A Sample is one load on one variant in one round.

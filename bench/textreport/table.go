@@ -122,7 +122,7 @@ func (p *printer) load(r *report.Report, g Group, load report.Load) {
 	shown := slices.DeleteFunc(columns(load.Kind), func(c column) bool {
 		return !slices.ContainsFunc(rows, func(r report.Result) bool { _, ok := r.Summary[c.metric]; return ok })
 	})
-	p.line("\n%s, %s by %s: %s", g.Hop, load.Name, load.Generator, g.About)
+	p.line("\n%s, %s by %s: %s", g.Hop, strings.TrimSuffix(load.Name, " by "+load.Generator), load.Generator, g.About)
 	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
 	fmt.Fprint(t, "  variant\t")
 	for _, c := range shown {
