@@ -87,9 +87,6 @@ func scenario(t *testing.T, file string, netHTTP bool) {
 // not pass are known: no handler can change them.
 func TestH2spec(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs ten seconds (remedy: run without -short)")
-	}
 	tool := filepath.Join(t.TempDir(), "h2spec")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", tool, "github.com/summerwind/h2spec/cmd/h2spec")
 	build.Dir = filepath.Join("..", "bench", "tools")

@@ -42,9 +42,11 @@ type Config struct {
 	// Source is where the image's source can be read, for the page that explains
 	// how to verify; nil if unknown.
 	Source *url.URL
-	// App is the app's HTTP address, http://HOST:PORT or unix:PATH; nil means
-	// that nothing is proxied.
-	App *url.URL
+	// Apps are the app's HTTP addresses, http://HOST:PORT, h2c://HOST:PORT or
+	// unix:PATH; none means that nothing is proxied.
+	Apps []*url.URL
+	// Limits bound what clients may ask of the app.
+	Limits Limits
 	// AppArgv is the command that starts the app; nil means that it is not ours
 	// to start.
 	AppArgv []string
@@ -64,6 +66,9 @@ type Config struct {
 	DrainTimeout time.Duration
 	// LogLevel is the lowest level that is logged.
 	LogLevel slog.Level
+	// Unproven allows Production to serve without a security module, or in debug
+	// mode. A Simulated build proves nothing anyhow.
+	Unproven bool
 	// Simulation is all zero in Production.
 	Simulation Simulation
 }
@@ -144,7 +149,8 @@ type declaration struct {
 
 	fqdn       *string
 	source     *url.URL
-	app        *url.URL
+	apps       *[]*url.URL
+	limits     limits
 	appCmd     *[]string
 	waitForApp *bool
 	appAPI     *[]Endpoint
@@ -165,5 +171,6 @@ type declaration struct {
 	drain      *time.Duration
 	logLevel   *slog.Level
 
+	unproven   *bool // of Production alone
 	simulation simulation
 }

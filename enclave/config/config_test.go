@@ -34,6 +34,13 @@ func TestMistakes(t *testing.T) {
 		{name: "app without a scheme", args: "--fqdn a --app localhost:80", want: []string{`--app "localhost:80": neither`}},
 		{name: "app with a path", args: "--fqdn a --app http://x/y", want: []string{`--app "http://x/y": more than`}},
 		{name: "app with a bad port", args: "--fqdn a --app http://x:0", want: []string{`--app "http://x:0": port "0"`}},
+		{name: "no requests", args: "--fqdn a --max-requests 0", want: []string{`--max-requests "0": is outside 1..`}},
+		{name: "words for a number", args: "--fqdn a --max-queue many", want: []string{`--max-queue "many": not a number`}},
+		{name: "a negative share", args: "--fqdn a --max-client-requests -1", want: []string{`--max-client-requests "-1": is outside 0..`}},
+		{name: "body with a unit", args: "--fqdn a --max-body 1G", want: []string{`--max-body "1G": not a number of bytes`}},
+		{name: "no time in the queue", args: "--fqdn a --queue-timeout 0", want: []string{`--queue-timeout "0": is outside`}},
+		{name: "timeout without a unit", args: "--fqdn a --request-timeout 30", want: []string{`--request-timeout "30": not a duration`}},
+		{name: "served host with a port", args: "--fqdn a --serve-host a:1", want: []string{`--serve-host "a:1": not a host name`}},
 		{name: "app on a nameless socket", args: "--fqdn a --app unix:", want: []string{`--app "unix:": the path`}},
 		{name: "app socket too long", args: "--fqdn a --app unix:/" + strings.Repeat("x", 107), want: []string{`--app "unix:/xxx`}},
 		{name: "unbalanced quote", args: "--fqdn a --app-cmd it's", want: []string{`--app-cmd "it's": cannot be split`}},
@@ -118,6 +125,9 @@ func TestDefaults(t *testing.T) {
 			{Network: "tcp", Address: "127.0.0.1:8080"},
 		},
 		Front: []config.Endpoint{{Network: "tcp", Address: ":443"}},
+		Limits: config.Limits{
+			Requests: 1024, Queued: 512, QueueTimeout: 500 * time.Millisecond, AnswerTimeout: time.Minute,
+		},
 		Link: config.Link{
 			On: true, VSOCK: "kernel", Parent: 3, Port: 1024, TAP: "tap0", MTU: 1500,
 			MAC: net.HardwareAddr{0xba, 0xaa, 0xad, 0xc0, 0xff, 0xee}, Offload: true, WriteMax: 31 << 10,
@@ -172,9 +182,16 @@ func TestValues(t *testing.T) {
 		{name: "command behind --", args: []string{"--", "app", "--fqdn", "b c"},
 			got: func(c config.Config) any { return c.AppArgv }, want: []string{"app", "--fqdn", "b c"}},
 		{name: "app without a port", args: []string{"--app", "http://127.0.0.1/"},
-			got: func(c config.Config) any { return *c.App }, want: url.URL{Scheme: "http", Host: "127.0.0.1"}},
+			got: func(c config.Config) any { return *c.Apps[0] }, want: url.URL{Scheme: "http", Host: "127.0.0.1"}},
 		{name: "app on a socket", args: []string{"--app", "unix:/run/a b"},
-			got: func(c config.Config) any { return *c.App }, want: url.URL{Scheme: "unix", Path: "/run/a b"}},
+			got: func(c config.Config) any { return *c.Apps[0] }, want: url.URL{Scheme: "unix", Path: "/run/a b"}},
+		{name: "apps", args: []string{"--app", "h2c://a:1", "--app", "http://b"},
+			got: func(c config.Config) any { return c.Apps }, want: []*url.URL{{Scheme: "h2c", Host: "a:1"}, {Scheme: "http", Host: "b"}}},
+		{name: "limits", args: strings.Fields("--serve-host A. --serve-host 10.0.0.1 --max-requests 1 --max-queue 2 --max-client-requests 3 --max-body 4 " +
+			"--queue-timeout 5s --answer-timeout 6s --request-timeout 7s --forward-timeout 8s"),
+			got: func(c config.Config) any { return c.Limits }, want: config.Limits{
+				Hosts: []string{"a", "10.0.0.1"}, Requests: 1, Queued: 2, PerClient: 3, Body: 4,
+				QueueTimeout: 5 * time.Second, AnswerTimeout: 6 * time.Second, RequestTimeout: 7 * time.Second, ForwardTimeout: 8 * time.Second}},
 		{name: "fronts", args: []string{"--front", "tcp:[::1]:0", "--front", "tcp:127.0.0.1:0", "--front", "tcp:127.0.0.1:0"},
 			got: func(c config.Config) any { return c.Front }, want: []config.Endpoint{
 				{Network: "tcp", Address: "[::1]:0"}, {Network: "tcp", Address: "127.0.0.1:0"}, {Network: "tcp", Address: "127.0.0.1:0"}}},

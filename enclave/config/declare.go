@@ -22,9 +22,9 @@ const (
 // declare names every setting of the build, in the order of help.
 func declare(build Build) *declaration {
 	s := settings.New(build.Program())
-	d := &declaration{set: s, build: build, source: new(url.URL), app: new(url.URL)}
+	d := &declaration{set: s, build: build, source: new(url.URL)}
 	d.fqdn = settings.Var(s, "fqdn", "", "`name` that clients use and that the certificate is for", parseFQDN)
-	declareURL(s, d.app, "app", "the app's `URL`: http://HOST:PORT or unix:PATH", parseApp)
+	d.apps = settings.List(s, "app", "the app's `URL`: http://HOST:PORT or unix:PATH, or h2c://HOST:PORT if it speaks HTTP/2 without TLS, as for gRPC; several share the requests", parseApp)
 	d.appCmd = settings.Var(s, "app-cmd", "", "`command line` that starts the app, quoted as for a shell but never given to one; or put the words behind --", parseCommand)
 	d.waitForApp = settings.Bool(s, "wait-for-app", "answer the app's requests with 503 until the app has called GET /enclave/ready")
 	d.appAPI = settings.List(s, "app-api", "where the app's own API listens: `unix:PATH or tcp:127.0.0.1:PORT`, or off ("+d.defaultAPIHelp()+")", parseAPI)
@@ -45,8 +45,11 @@ func declare(build Build) *declaration {
 
 	d.drain = settings.Var(s, "drain-timeout", "30s", "how `long` an orderly stop may take", parseTimeout)
 	d.logLevel = settings.Var(s, "log-level", "info", "lowest `level` that is logged: debug, info, warn, error", parseLevel)
+	d.limits.declare(s)
 	if build == Simulated {
 		d.simulation.declare(s)
+	} else {
+		d.unproven = settings.Bool(s, "unproven", "serve even where nothing can be proven: without a security module, or in debug mode; clients that verify refuse such an enclave")
 	}
 	for _, a := range nitridingAliases() {
 		settings.Alias(s, a.theirs, a.ours, a.convert)
@@ -85,7 +88,7 @@ func (d *declaration) defaultAPIHelp() string {
 // on other settings. It is valid only if check finds no mistake.
 func (d *declaration) assemble(rest []string) Config {
 	c := Config{
-		FQDN: *d.fqdn, Source: orNil(d.source), App: orNil(d.app),
+		FQDN: *d.fqdn, Source: orNil(d.source), Apps: *d.apps, Limits: d.limits.assemble(),
 		AppArgv: *d.appCmd, WaitForApp: *d.waitForApp, AppAPI: d.assembleAPI(), Front: *d.front,
 		Link: Link{
 			On: *d.link, VSOCK: *d.vsock, Parent: *d.parent, Port: *d.linkPort,
@@ -102,6 +105,8 @@ func (d *declaration) assemble(rest []string) Config {
 	}
 	if d.build == Simulated {
 		c.Simulation = d.simulation.assemble()
+	} else {
+		c.Unproven = *d.unproven
 	}
 	if c.Link.On {
 		c.ResolvConf = d.assembleResolvConf()

@@ -84,7 +84,7 @@ func parseApp(v string) (*url.URL, error) {
 		return nil, errors.New("neither http://HOST:PORT nor unix:PATH")
 	case u.Scheme == "https":
 		return nil, errors.New("the app is inside the same enclave, so it is spoken to without TLS: use http://")
-	case u.Scheme != "http" || u.Hostname() == "":
+	case u.Scheme != "http" && u.Scheme != "h2c" || u.Hostname() == "":
 		return nil, errors.New("neither http://HOST:PORT nor unix:PATH")
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
 		return nil, errors.New("more than http://HOST:PORT: clients choose path and query")
@@ -94,7 +94,7 @@ func parseApp(v string) (*url.URL, error) {
 			return nil, err
 		}
 	}
-	return &url.URL{Scheme: "http", Host: u.Host}, nil
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }
 
 // parseSource accepts only what is safe as a link on a page.

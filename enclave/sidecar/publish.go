@@ -25,7 +25,7 @@ func publish(c config.Config) published {
 	p := published{
 		FQDN:       c.FQDN,
 		TLS:        !c.Simulation.PlainHTTP,
-		App:        c.App != nil,
+		App:        len(c.Apps) > 0,
 		WaitForApp: c.WaitForApp,
 		Link:       publishedLink{On: c.Link.On},
 		Simulated:  c.Simulation != config.Simulation{},

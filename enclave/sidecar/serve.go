@@ -14,6 +14,7 @@ import (
 	"github.com/corridor-enclave/corridor/enclave/appapi"
 	"github.com/corridor-enclave/corridor/enclave/certs"
 	"github.com/corridor-enclave/corridor/enclave/front"
+	"github.com/corridor-enclave/corridor/revproxy"
 	"github.com/corridor-enclave/corridor/tapstack"
 )
 
@@ -83,6 +84,24 @@ func (s *Sidecar) statement() attestation.Statement {
 }
 
 func (s *Sidecar) runAPI(ctx context.Context) error { return s.api.Run(ctx) }
+
+// proxyConfig is what the settings say about the way to the app.
+func proxyConfig(cfg Config) revproxy.Config {
+	limits := cfg.Settings.Limits
+	return revproxy.Config{
+		Apps:                  cfg.Settings.Apps,
+		Log:                   cfg.Log,
+		Hosts:                 limits.Hosts,
+		MaxConcurrent:         limits.Requests,
+		MaxQueued:             limits.Queued,
+		QueueTimeout:          limits.QueueTimeout,
+		MaxPerClient:          limits.PerClient,
+		MaxBodyBytes:          limits.Body,
+		ResponseHeaderTimeout: limits.AnswerTimeout,
+		RequestTimeout:        limits.RequestTimeout,
+		ForwardTimeout:        limits.ForwardTimeout,
+	}
+}
 
 func (s *Sidecar) beginFront(context.Context) (err error) {
 	set := s.cfg.Settings

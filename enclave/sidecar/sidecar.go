@@ -25,7 +25,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"time"
 
 	"github.com/corridor-enclave/corridor/attestation/issuer"
@@ -96,8 +95,8 @@ func New(cfg Config) (*Sidecar, error) {
 			Argv: argv, Env: cfg.Environ, StopTimeout: s.appTimeout(), AdoptOrphans: cfg.AdoptOrphans, Log: cfg.Log,
 		})
 	}
-	if app := cfg.Settings.App; app != nil && err == nil {
-		s.proxy, err = revproxy.New(revproxy.Config{Apps: []*url.URL{app}, Log: cfg.Log})
+	if len(cfg.Settings.Apps) > 0 && err == nil {
+		s.proxy, err = revproxy.New(proxyConfig(cfg))
 	}
 	if err != nil {
 		_ = s.session.Close() // nothing was asked of it

@@ -1,0 +1,94 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/corridor-enclave/corridor/tapstack/settings"
+)
+
+// Limits bound what clients may ask of the app, and how long it may take.
+type Limits struct {
+	// Hosts are the names that are served; none means all.
+	Hosts []string
+	// Requests may be with the app at a time, and Queued wait for at most
+	// QueueTimeout. Zero means the proxy's default.
+	Requests, Queued int
+	QueueTimeout     time.Duration
+	// PerClient is how many requests one client may have under way; 0 is no
+	// limit.
+	PerClient int
+	// Body is the size of a request's body in bytes; 0 is no limit.
+	Body int64
+	// AnswerTimeout bounds the time from the end of a request to the head of its
+	// answer, RequestTimeout all of both; 0 is no limit.
+	AnswerTimeout, RequestTimeout time.Duration
+	// ForwardTimeout is how long a request waits for an app that does not accept
+	// connections; 0 is not at all.
+	ForwardTimeout time.Duration
+}
+
+// maxCount is more requests than an enclave's memory can hold.
+const maxCount = 1 << 20
+
+// limits is the part of the declaration that belongs to Limits.
+type limits struct {
+	hosts                        *[]string
+	requests, queued, perClient  *int
+	body                         *int64
+	queueTimeout, answerTimeout  *time.Duration
+	requestTimeout, forwardLimit *time.Duration
+}
+
+func (l *limits) declare(s *settings.Set) {
+	l.hosts = settings.List(s, "serve-host", "`name` in the Host field that is served; requests for others are answered with 421 (default all)", parseFQDN)
+	l.requests = settings.Var(s, "max-requests", "1024", "`number` of requests that may be with the app at a time, upgraded connections included", parseCount(1))
+	l.queued = settings.Var(s, "max-queue", "512", "`number` of requests that may wait for that; further ones are answered with 503 at once", parseCount(1))
+	l.queueTimeout = settings.Var(s, "queue-timeout", "500ms", "how `long` a request may wait before it is answered with 503", parseTimeout)
+	l.perClient = settings.Var(s, "max-client-requests", "0", "`number` of requests that one client address may have under way, 0 for no limit; where the host translates addresses all clients have one", parseCount(0))
+	l.body = settings.Var(s, "max-body", "0", "size of a request's body in `bytes`, 0 for no limit; larger ones are answered with 413", parseSize)
+	l.answerTimeout = settings.Var(s, "answer-timeout", "60s", "how `long` the app may take until its answer begins; then 504", parseTimeout)
+	l.requestTimeout = settings.Var(s, "request-timeout", "0", "how `long` a request and its answer may take together, 0 for no limit", parseOptionalTimeout)
+	l.forwardLimit = settings.Var(s, "forward-timeout", "0", "how `long` to try again while the app accepts no connections, as when it starts anew; 0 for not at all", parseOptionalTimeout)
+}
+
+func (l *limits) assemble() Limits {
+	return Limits{
+		Hosts: *l.hosts, Requests: *l.requests, Queued: *l.queued, QueueTimeout: *l.queueTimeout,
+		PerClient: *l.perClient, Body: *l.body,
+		AnswerTimeout: *l.answerTimeout, RequestTimeout: *l.requestTimeout, ForwardTimeout: *l.forwardLimit,
+	}
+}
+
+// parseCount accepts a number of requests.
+func parseCount(least int) func(string) (int, error) {
+	return func(v string) (int, error) {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			return 0, errors.New("not a number")
+		}
+		if n < least || n > maxCount {
+			return 0, fmt.Errorf("is outside %d..%d", least, maxCount)
+		}
+		return n, nil
+	}
+}
+
+// parseSize accepts a number of bytes.
+func parseSize(v string) (int64, error) {
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < 0 {
+		return 0, errors.New("not a number of bytes")
+	}
+	return n, nil
+}
+
+// parseOptionalTimeout accepts a time limit, or 0 for none.
+func parseOptionalTimeout(v string) (time.Duration, error) {
+	if v == "0" {
+		return 0, nil
+	}
+	return parseTimeout(v)
+}
