@@ -71,7 +71,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	module, err := openModule(cfg)
+	module, err := openModule(cfg, log)
 	if err != nil {
 		return err
 	}

@@ -210,14 +210,19 @@ func TestSignals(t *testing.T) {
 	})
 }
 
-// TestProductionWithoutModule: outside an enclave the real binary serves its
-// front, says that it cannot prove anything, and admits it to clients.
+// TestProductionWithoutModule: outside an enclave the real binary serves nobody.
+// Where it is told to all the same, it admits to clients that it proves nothing.
 func TestProductionWithoutModule(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat("/dev/nsm"); err == nil {
 		tapstacktest.Require(t, errors.New("/dev/nsm is there"), "a machine that is no enclave", "run the tests elsewhere")
 	}
-	s := launch(t, "enclave", "--link", "off", "--app-api", "off", "--fqdn", "enclave.example", "--front", "tcp:127.0.0.1:0")
+	args := []string{"--link", "off", "--app-api", "off", "--fqdn", "enclave.example", "--front", "tcp:127.0.0.1:0"}
+	refused := launch(t, "enclave", args...)
+	if code := refused.exit(); code != 1 || !strings.Contains(refused.seen.String(), "no security module") || strings.Contains(refused.seen.String(), "listening") {
+		t.Errorf("exit code %d, log:\n%s", code, &refused.seen)
+	}
+	s := launch(t, "enclave", append(args, "--unproven")...)
 	base := "https://" + s.wait("listening", "front")["addr"].(string)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // nothing is proven here
 	defer transport.CloseIdleConnections()

@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 
 	"github.com/corridor-enclave/corridor/attestation/nsm"
 	"github.com/corridor-enclave/corridor/enclave/config"
@@ -24,11 +26,21 @@ func newTransport(config.Config) (vsockconn.Transport, error) {
 	return vsockconn.Kernel(vsockconn.KernelOptions{}), nil
 }
 
-// openModule opens /dev/nsm. Without it clients are served all the same, but
-// every request for a document fails, with the reason in the log.
-func openModule(config.Config) (nsm.Module, error) {
+// openModule opens /dev/nsm, and refuses to go on where clients could prove
+// nothing: better no enclave than one that is taken for more than it is.
+func openModule(cfg config.Config, log *slog.Logger) (nsm.Module, error) {
 	m, err := nsm.Open()
-	if err != nil {
+	if err == nil {
+		err = nsm.CheckMeasured(context.Background(), m) // bounded by nsm.RequestTimeout
+	}
+	switch {
+	case err == nil:
+		return m, nil
+	case !cfg.Unproven:
+		return nil, fmt.Errorf("%w; --unproven serves all the same, to nobody who verifies", err)
+	}
+	log.Error("serving although nothing can be proven, as --unproven asks", "error", err)
+	if m == nil {
 		return absentModule{err}, nil
 	}
 	return m, nil

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -37,7 +38,7 @@ func newTransport(cfg config.Config) (vsockconn.Transport, error) {
 
 // openModule makes the simulated module and writes down what a verifier needs to
 // accept it.
-func openModule(cfg config.Config) (nsm.Module, error) {
+func openModule(cfg config.Config, _ *slog.Logger) (nsm.Module, error) {
 	m, err := attestationtest.NewModule(attestationtest.Options{Seed: cfg.Simulation.NSMSeed, Debug: cfg.Simulation.NSMDebug})
 	if err != nil {
 		return nil, err

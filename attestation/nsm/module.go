@@ -27,6 +27,9 @@ const (
 // PCRs is the number of platform configuration registers of a module.
 const PCRs = 32
 
+// imagePCRs is how many registers, from the first on, measure the image.
+const imagePCRs = 3
+
 // A Module exchanges whole CBOR messages with a security module: the device of
 // an enclave, or a simulated one in tests and in the simulated enclave.
 type Module interface {
@@ -50,6 +53,9 @@ var (
 	// ErrInput reports a request that the module would refuse for its size or
 	// its index, noticed before it was sent. Do not retry.
 	ErrInput = errors.New("request out of range")
+	// ErrDebugMode reports an enclave whose console the parent can read: its image
+	// measures as zeros. It stays so until the enclave is started anew.
+	ErrDebugMode = errors.New("the enclave runs in debug mode")
 )
 
 // An ErrorCode is the module's own word for why it refused a request. It is an

@@ -1,6 +1,7 @@
 package nsm
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -141,6 +142,23 @@ func (s *Session) DescribePCR(ctx context.Context, index uint16) (PCR, error) {
 		return PCR{}, fmt.Errorf("nsm: %s: %w: lock or data is missing", describePCR, ErrMalformedAnswer)
 	}
 	return PCR{Locked: *a.Lock, Value: a.Data}, nil
+}
+
+// CheckMeasured asks a module that nobody uses yet whether documents about this
+// enclave can convince anybody. It fails with ErrDebugMode where they cannot. The
+// module stays the caller's.
+func CheckMeasured(ctx context.Context, m Module) error {
+	s := NewSession(m) // never closed: that would close the module
+	for i := range uint16(imagePCRs) {
+		pcr, err := s.DescribePCR(ctx, i)
+		if err != nil {
+			return err
+		}
+		if len(bytes.Trim(pcr.Value, "\x00")) == 0 {
+			return fmt.Errorf("nsm: PCR%d is zero: %w", i, ErrDebugMode)
+		}
+	}
+	return nil
 }
 
 // ExtendPCR sets the register to SHA-384 of its value followed by data, and

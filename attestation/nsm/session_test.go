@@ -316,3 +316,31 @@ func TestGetRandom(t *testing.T) {
 		t.Fatalf("got %d bytes, equal to the next: %v", len(a), bytes.Equal(a, b))
 	}
 }
+
+func TestCheckMeasured(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		options attestationtest.Options
+		is      error
+	}{
+		{"debug mode", attestationtest.Options{Debug: true}, nsm.ErrDebugMode},
+		{"no app", attestationtest.Options{PCRs: map[int][]byte{0: bytes.Repeat([]byte{1}, 48), 1: bytes.Repeat([]byte{1}, 48)}}, nsm.ErrDebugMode},
+		{"failing module", attestationtest.Options{Fail: func(string) error { return nsm.InternalError }}, nsm.InternalError},
+		{"good", attestationtest.Options{}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			m, err := attestationtest.NewModule(tt.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := nsm.CheckMeasured(t.Context(), m); !errors.Is(err, tt.is) {
+				t.Errorf("got %v, want %v", err, tt.is)
+			}
+			if _, err := nsm.NewSession(m).Describe(t.Context()); err != nil && tt.is == nil {
+				t.Errorf("the module was closed: %v", err)
+			}
+		})
+	}
+}

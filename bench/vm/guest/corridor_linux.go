@@ -59,7 +59,7 @@ func (c *corridor) startHost(ctx context.Context) error {
 func (c *corridor) startEnclave(ctx context.Context) (values, error) {
 	enclave, err := process.Start(process.Command{
 		Name: "enclave", Path: "/init", Echo: os.Stderr,
-		Args: []string{"alone", "/bin/enclave", "--vsock", "kernel", "--parent-cid", "1", "--link-port", strconv.Itoa(wirePort),
+		Args: []string{"alone", "/bin/enclave", "--unproven", "--vsock", "kernel", "--parent-cid", "1", "--link-port", strconv.Itoa(wirePort),
 			"--tap-name", tapName, "--fqdn", fqdn, "--app", "http://" + appInside, "--app-cmd", "/init app " + appInside},
 	})
 	if err != nil {
