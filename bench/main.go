@@ -35,6 +35,7 @@ const usage = `usage: bench COMMAND [flags]
   load   load a URL on a schedule, and measure from when requests should start
   saturate  double the load on a URL until it breaks, then look around the knee
   causal say what would be gained if a hop were faster
+  crosscheck  compare bench's own generator with wrk
   html   draw a report as one HTML page
   impair relay between two sockets as a bad line would
   serve  serve as one of the peers that measurements compare with
@@ -58,21 +59,22 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exitUsage
 	}
 	commands := map[string]func(context.Context, []string, []string, io.Writer) error{
-		"demo":     runDemo,
-		"app":      runApp,
-		"load":     runLoad,
-		"causal":   runCausal,
-		"html":     runHTML,
-		"impair":   runImpair,
-		"saturate": runSaturate,
-		"serve":    runServe,
-		"run":      runRun,
-		"proxy":    runOne("proxy"),
-		"link":     runOne("link"),
-		"attest":   runOne("attest"),
-		"compare":  runCompare,
-		"gate":     runGate,
-		"version":  runVersion,
+		"demo":       runDemo,
+		"app":        runApp,
+		"load":       runLoad,
+		"causal":     runCausal,
+		"crosscheck": runCrosscheck,
+		"html":       runHTML,
+		"impair":     runImpair,
+		"saturate":   runSaturate,
+		"serve":      runServe,
+		"run":        runRun,
+		"proxy":      runOne("proxy", "proxy"),
+		"link":       runOne("link", "link"),
+		"attest":     runOne("attest", "attest,verify"),
+		"compare":    runCompare,
+		"gate":       runGate,
+		"version":    runVersion,
 	}
 	command, ok := commands[args[0]]
 	if !ok {
