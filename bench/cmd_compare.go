@@ -90,10 +90,10 @@ func judge(v compare.Verdict, stdout io.Writer) error {
 	err := v.Show(stdout)
 	ours := 0
 	for _, c := range v.Changes {
-		if c.Ours && c.Enough {
+		if c.Enough {
 			ours++
 		}
-		if c.Worse() && c.Ours {
+		if c.Worse() {
 			err = errors.Join(err, fmt.Errorf("bench gate: %s is worse: %.4g before, %.4g now", c.Name(), c.A, c.B))
 		}
 	}

@@ -102,6 +102,8 @@ func TestRunSaysWhatItCannot(t *testing.T) {
 		{[]string{"run", "--hops", "everything"}, "there are"},
 		{[]string{"run", "--hops", "proxy,,link"}, "empty"},
 		{[]string{"proxy", "--rounds", "many"}, "not a number"},
+		{[]string{"proxy", "--variants", "corridor,ngingx"}, "no variant \"ngingx\""},
+		{[]string{"proxy", "--loads", "9 connections"}, "no load \"9 connections\""},
 		{[]string{"serve", "--kind", "fast"}, "not one of"},
 	} {
 		var out, errs bytes.Buffer

@@ -29,10 +29,10 @@ func runRun(ctx context.Context, args, environ []string, stdout io.Writer) error
 	return runHops(ctx, "run", usualHops, args, environ, stdout)
 }
 
-// runOne returns the command that measures one hop and is called like it.
-func runOne(hop string) func(context.Context, []string, []string, io.Writer) error {
+// runOne returns a command that measures these hops.
+func runOne(command, which string) func(context.Context, []string, []string, io.Writer) error {
 	return func(ctx context.Context, args, environ []string, stdout io.Writer) error {
-		return runHops(ctx, hop, hop, args, environ, stdout)
+		return runHops(ctx, command, which, args, environ, stdout)
 	}
 }
 
@@ -80,6 +80,9 @@ func runHops(ctx context.Context, command, which string, args, environ []string,
 	}
 	chosen, err := hops.Find(*rs.hops)
 	if err != nil {
+		return usageError{err}
+	}
+	if err := known(chosen, *rs.variants, *rs.loads); err != nil {
 		return usageError{err}
 	}
 	if err := ledger.Exists(); err != nil {
@@ -146,4 +149,26 @@ func parseCount(v string) (int, error) {
 		return 0, errors.New("not a number from 0 to 1000")
 	}
 	return n, nil
+}
+
+// known refuses names that no hop has: a typo must not pass for an empty result.
+func known(chosen []hops.Hop, variants, loads []string) error {
+	has := map[string]bool{}
+	for _, h := range chosen {
+		for _, v := range h.Variants {
+			has["variant "+v.Name] = true
+		}
+		for _, l := range h.Loads {
+			has["load "+l.Name] = true
+		}
+	}
+	var errs []error
+	for kind, names := range map[string][]string{"variant ": variants, "load ": loads} {
+		for _, n := range names {
+			if !has[kind+n] {
+				errs = append(errs, fmt.Errorf("no %s%q in these hops", kind, n))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }

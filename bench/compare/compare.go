@@ -16,7 +16,6 @@ import (
 // A Change is one metric of one result, in both reports.
 type Change struct {
 	Hop, Variant, Load string
-	Ours               bool
 	Metric             report.Metric
 	// Difference is what the samples say, with those of the second report
 	// corrected by Drift.
@@ -41,8 +40,8 @@ func (c Change) Name() string {
 
 // A Verdict is what two reports say together.
 type Verdict struct {
-	// Changes are all figures that both have, real or not, in the order of the
-	// second report.
+	// Changes are all figures of ours that both have, real or not, in the order of
+	// the second report. A control is no judge of itself.
 	Changes []Change
 	// Notes are what keeps figures from being compared, or believed.
 	Notes []string
@@ -62,11 +61,17 @@ func Reports(a, b *report.Report, metrics ...report.Metric) Verdict {
 	}
 	seed := b.Settings.Seed
 	for _, p := range pairs {
+		if !p.result.Ours {
+			continue
+		}
 		for _, m := range metrics {
 			if c, ok := p.change(m, pairs, seed); ok {
 				v.Changes = append(v.Changes, c)
 			}
 		}
+	}
+	if len(v.Changes) == 0 {
+		v.note("nothing of ours is in both")
 	}
 	if slices.ContainsFunc(v.Changes, func(c Change) bool { return !c.Enough }) {
 		v.note("some figures have fewer than %d samples: no change can be told from noise", statistics.MinSamples)
@@ -120,7 +125,7 @@ func (p pair) change(m report.Metric, all []pair, seed uint64) (Change, bool) {
 		corrected[i] /= drift
 	}
 	c := Change{
-		Hop: p.result.Hop, Variant: p.result.Variant, Load: p.result.Load.Name, Ours: p.result.Ours,
+		Hop: p.result.Hop, Variant: p.result.Variant, Load: p.result.Load.Name,
 		Metric: m, Drift: drift, Floor: max(m.Floor(), scatter),
 	}
 	c.Difference = statistics.Compare(a, corrected, c.Floor, seed)
@@ -128,7 +133,7 @@ func (p pair) change(m report.Metric, all []pair, seed uint64) (Change, bool) {
 }
 
 // drift returns by how much the controls under the same load changed, and how far
-// from that the one went that went furthest. A control is compared with the others.
+// from that the one went that went furthest.
 // Counts of objects and bytes do not depend on the machine's speed.
 func (p pair) drift(m report.Metric, all []pair) (drift, scatter float64) {
 	if m == report.Allocs || m == report.AllocBytes || m == report.RSS {
@@ -137,7 +142,7 @@ func (p pair) drift(m report.Metric, all []pair) (drift, scatter float64) {
 	var ratios []float64
 	for _, other := range all {
 		same := other.result.Hop == p.result.Hop && other.result.Load.Name == p.result.Load.Name
-		if !same || other.result.Ours || other.result.Variant == p.result.Variant {
+		if !same || other.result.Ours {
 			continue
 		}
 		a, b := statistics.Median(other.a[m]), statistics.Median(other.b[m])

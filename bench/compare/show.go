@@ -21,9 +21,6 @@ func (v Verdict) Show(w io.Writer) error {
 		if c.Worse() {
 			direction = "worse"
 		}
-		if !c.Ours {
-			direction = "a control: the machine"
-		}
 		fmt.Fprintf(t, "%s\t%.4g\t%.4g %s\t%+.1f%%\t%+.1f%% to %+.1f%%\t%+.1f%%\t%s\n", c.Name(), c.A, c.B, c.Metric.Unit(),
 			100*(c.Ratio-1), 100*(c.Low-1), 100*(c.High-1), 100*(c.Drift-1), direction)
 	}

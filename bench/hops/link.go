@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"net"
-	"strings"
 
 	"github.com/corridor-enclave/corridor/bench/binaries"
 	"github.com/corridor-enclave/corridor/bench/process"
@@ -48,23 +47,6 @@ func wayHop() Hop {
 			{"corridor", true, func(s *Setup) error { return s.corridor(frontPort) }},
 			{"stock", false, func(s *Setup) error { return s.stockWay() }},
 		},
-	}
-}
-
-// attestHop has the enclave make attestation documents, and nothing else.
-func attestHop() Hop {
-	load := report.Load{Name: "16 connections", Generator: "wrk", Kind: report.Documents, Connections: 16}
-	one := load
-	one.Name, one.Connections = "1 connection", 1
-	return Hop{
-		Name: "attest", About: "attestation documents by a simulated module, over TLS", Baseline: "enclave",
-		Loads: []report.Load{one, load},
-		Variants: []Variant{{"enclave", true, func(s *Setup) error {
-			err := s.enclaveAlone("--fqdn", name)
-			path := "/enclave/attestation?nonce=0123456789abcdef0123456789abcdef01234567"
-			s.running.URL = strings.TrimSuffix(s.running.URL, smallAnswer) + path
-			return err
-		}}},
 	}
 }
 

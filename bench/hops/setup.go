@@ -72,11 +72,14 @@ func (t Tools) Built(ctx context.Context, p binaries.Program) (string, error) {
 
 // A Running is a variant that was started.
 type Running struct {
-	// URL is what the loads of requests ask for.
+	// URL is what the loads of requests ask for, empty if there is only Work.
 	URL string
 	// Bulk is the address through which an iperf3 server is reached, empty if the
 	// variant carries no bulk.
 	Bulk string
+	// Work is one operation of a variant that is no process of its own; nil for all
+	// others.
+	Work func(context.Context) error
 	// Accounts are its processes.
 	Accounts []ledger.Account
 	// Programs are the files that they run, by name.

@@ -72,7 +72,9 @@ func (m Mark) Since(before Mark) (used []report.Process, foreign float64) {
 			objects, bytes := now.Objects-then.Objects, now.Bytes-then.Bytes
 			p.Allocs, p.AllocBytes = &objects, &bytes
 		}
-		ours += int64(p.UserMicros + p.SystemMicros)
+		if a.PID != os.Getpid() { // which is in there already
+			ours += int64(p.UserMicros + p.SystemMicros)
+		}
 		used = append(used, p)
 	}
 	total := m.machine.total - before.machine.total

@@ -58,7 +58,7 @@ func (d drivers) find(ctx context.Context, tools hops.Tools, name string) {
 	switch p := binaries.Program(name); p {
 	case binaries.Bombardier, binaries.Baton:
 		path, err = tools.Built(ctx, p)
-	case inProcess:
+	case inProcess, hops.Loop:
 		path, err = os.Executable()
 	default:
 		path, err = tools.Installed(name, name)
@@ -120,6 +120,8 @@ func (d drivers) sample(ctx context.Context, c cell, seconds int) report.Sample 
 	switch {
 	case c.result.Load.Kind == report.Bulk:
 		err = d.bulk(limited, c, duration, &s)
+	case c.running.Work != nil:
+		err = repeat(limited, c, duration, &s)
 	case c.result.Load.Generator == inProcess:
 		err = scheduled(limited, c, duration, &s)
 	default:

@@ -154,9 +154,6 @@ func (r *run) hop(ctx context.Context, h hops.Hop) (err error) {
 		defer func() { err = errors.Join(err, running.Stop()) }()
 		r.drivers.add(running.Programs)
 		for _, l := range h.Loads {
-			if l.Kind == report.Bulk && running.Bulk == "" {
-				continue
-			}
 			cells = append(cells, cell{&report.Result{Hop: h.Name, Variant: v.Name, Ours: v.Ours, Load: l}, running})
 		}
 	}

@@ -4,10 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net"
+	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/corridor-enclave/corridor/bench/openloop"
 	"github.com/corridor-enclave/corridor/bench/report"
+	"github.com/corridor-enclave/corridor/bench/statistics"
 )
 
 const (
@@ -22,8 +26,12 @@ const (
 // not charged to anybody.
 func scheduled(ctx context.Context, c cell, duration time.Duration, s *report.Sample) error {
 	load := c.result.Load
+	var dial func(context.Context) (net.Conn, error)
+	if load.Kind == report.Documents {
+		dial = fromManyClients(c.running.URL)
+	}
 	target := openloop.Target{
-		URL: c.running.URL, Timeout: answerTimeout,
+		URL: c.running.URL, Timeout: answerTimeout, Dial: dial,
 		HTTP2: load.Mode == report.HTTP2,
 		Fresh: load.Mode == report.NewConnections || load.Mode == report.Resumed,
 		// What is measured is where the time goes, not who answers.
@@ -43,6 +51,41 @@ func scheduled(ctx context.Context, c cell, duration time.Duration, s *report.Sa
 	*s = result.Sample(time.Now().UTC())
 	if s.Failure != "" {
 		return errors.New(s.Failure)
+	}
+	return nil
+}
+
+// fromManyClients gives each connection an address of its own, all of them loopback:
+// the enclave makes only so many documents a second for one client.
+func fromManyClients(target string) func(context.Context) (net.Conn, error) {
+	var clients atomic.Uint32
+	return func(ctx context.Context) (net.Conn, error) {
+		u, err := url.Parse(target)
+		if err != nil {
+			return nil, err
+		}
+		n := clients.Add(1)
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, byte(n>>8), byte(n))}}
+		return d.DialContext(ctx, "tcp", u.Host)
+	}
+}
+
+// repeat does a variant's work in this process until the time is over.
+func repeat(ctx context.Context, c cell, duration time.Duration, s *report.Sample) error {
+	began := time.Now()
+	var took []float64
+	for time.Since(began) < duration {
+		start := time.Now()
+		if err := c.running.Work(ctx); err != nil {
+			return err
+		}
+		took = append(took, float64(time.Since(start).Nanoseconds())/1e3)
+	}
+	s.Seconds = time.Since(began).Seconds()
+	s.Sent, s.OK = int64(len(took)), int64(len(took))
+	s.Values = map[report.Metric]float64{
+		report.Rate: float64(len(took)) / s.Seconds,
+		report.P50:  statistics.Quantile(took, 0.5), report.P99: statistics.Quantile(took, 0.99),
 	}
 	return nil
 }

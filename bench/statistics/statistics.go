@@ -22,7 +22,11 @@ const (
 )
 
 // Median returns the middle of the values, NaN if there are none.
-func Median(values []float64) float64 { return quantile(sorted(values), 0.5) }
+func Median(values []float64) float64 { return Quantile(values, 0.5) }
+
+// Quantile returns the value that the share q, 0 to 1, of the values does not exceed,
+// NaN if there are none.
+func Quantile(values []float64, q float64) float64 { return quantile(sorted(values), q) }
 
 // Summarise condenses the values of one metric, at least one.
 func Summarise(values []float64, seed uint64) report.Summary {
