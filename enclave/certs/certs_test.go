@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/corridor-enclave/corridor/enclave/certs"
@@ -26,7 +27,7 @@ func TestSelfSigned(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s, err := certs.NewSelfSigned(tt.name, now)
+			s, err := certs.NewSelfSigned(tt.name, func() time.Time { return now })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +57,7 @@ func TestSelfSigned(t *testing.T) {
 
 func TestSelfSignedIsNewEachTime(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
+	now := time.Now
 	a, errA := certs.NewSelfSigned("a", now)
 	b, errB := certs.NewSelfSigned("a", now)
 	if errA != nil || errB != nil {
@@ -72,7 +73,40 @@ func TestSelfSignedIsNewEachTime(t *testing.T) {
 
 func TestSelfSignedRefusesWhatIsNoName(t *testing.T) {
 	t.Parallel()
-	if s, err := certs.NewSelfSigned("bücher.example", time.Now()); err == nil || s != nil {
+	if s, err := certs.NewSelfSigned("bücher.example", time.Now); err == nil || s != nil {
 		t.Fatalf("NewSelfSigned = %v, %v; want an error", s, err)
 	}
+}
+
+// A year of renewals: the key stays, the certificate is always valid for long, and
+// the one before is in use until it ends.
+func TestSelfSignedRenews(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, err := certs.NewSelfSigned("enclave.example", time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := s.Current()
+		const day = 24 * time.Hour
+		seen := map[string]bool{}
+		for range 700 {
+			c := s.Current()
+			seen[string(c.Certificate[0])] = true
+			if left := time.Until(c.Leaf.NotAfter); left < certs.RenewBefore {
+				t.Fatalf("%v are left of the certificate", left)
+			}
+			if !c.PrivateKey.(*ecdsa.PrivateKey).Equal(first.PrivateKey) || !c.Leaf.PublicKey.(*ecdsa.PublicKey).Equal(first.Leaf.PublicKey) {
+				t.Fatal("the key changes")
+			}
+			inUse := s.InUse()
+			if !inUse[0].Equal(c.Leaf) || len(inUse) > 2 || !time.Now().Before(inUse[len(inUse)-1].NotAfter) {
+				t.Fatalf("%d certificates are in use", len(inUse))
+			}
+			time.Sleep(day)
+		}
+		if len(seen) != 3 || len(s.InUse()) != 1 {
+			t.Errorf("%d certificates in 700 days, %d in use at the end; want 3 and 1", len(seen), len(s.InUse()))
+		}
+	})
 }

@@ -19,7 +19,7 @@ import (
 )
 
 func (s *Sidecar) beginCertificate(context.Context) (err error) {
-	s.certificates, err = certs.NewSelfSigned(s.cfg.Settings.FQDN, s.cfg.Now())
+	s.certificates, err = certs.NewSelfSigned(s.cfg.Settings.FQDN, s.cfg.Now)
 	return err
 }
 
@@ -75,12 +75,12 @@ func (s *Sidecar) runDocuments(ctx context.Context) error { return s.issuer.Run(
 
 // statement is what documents say of this enclave now.
 func (s *Sidecar) statement() attestation.Statement {
-	leaf := s.certificates.Current().Leaf
-	return attestation.Statement{
-		Keys:         []attestation.Digest{sha256.Sum256(leaf.RawSubjectPublicKeyInfo)},
-		Certificates: []attestation.Digest{sha256.Sum256(leaf.Raw)},
-		App:          s.api.KeyHash(),
+	statement := attestation.Statement{App: s.api.KeyHash()}
+	for _, leaf := range s.certificates.InUse() {
+		statement.Keys = append(statement.Keys, sha256.Sum256(leaf.RawSubjectPublicKeyInfo))
+		statement.Certificates = append(statement.Certificates, sha256.Sum256(leaf.Raw))
 	}
+	return statement
 }
 
 func (s *Sidecar) runAPI(ctx context.Context) error { return s.api.Run(ctx) }
