@@ -130,6 +130,15 @@ func bulkLoad(flows int, direction string) report.Load {
 	return report.Load{Name: name, Generator: "iperf3", Kind: report.Bulk, Connections: flows, Direction: direction}
 }
 
+// Checked is the generator of bulk that comes from the app itself, with a checksum over
+// each block.
+const Checked = "checked"
+
+// checkedLoad is one such flow.
+func checkedLoad() report.Load {
+	return report.Load{Name: "checked " + uplink, Generator: Checked, Kind: report.Bulk, Connections: 1, Direction: uplink}
+}
+
 // The directions of bulk.
 const (
 	uplink   = "uplink"

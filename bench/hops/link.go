@@ -22,7 +22,7 @@ const (
 // linkHop measures the ways from a client outside to an app inside, without TLS
 // and without a proxy. VSOCK is replaced by unix sockets for all of them.
 func linkHop() Hop {
-	loads := append(requestLoads(1, 16, 128), bulkLoad(1, downlink), bulkLoad(1, uplink), bulkLoad(4, downlink))
+	loads := append(requestLoads(1, 16, 128), bulkLoad(1, downlink), bulkLoad(1, uplink), bulkLoad(4, downlink), checkedLoad())
 	return Hop{
 		Name: "link", About: "a client outside, an app inside: frames over a stream in between", Baseline: "stock",
 		Loads: loads,

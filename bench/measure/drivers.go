@@ -58,7 +58,7 @@ func (d drivers) find(ctx context.Context, tools hops.Tools, name string) {
 	switch p := binaries.Program(name); p {
 	case binaries.Bombardier, binaries.Baton:
 		path, err = tools.Built(ctx, p)
-	case inProcess, hops.Loop:
+	case inProcess, hops.Loop, hops.Checked:
 		path, err = os.Executable()
 	default:
 		path, err = tools.Installed(name, name)
@@ -118,6 +118,8 @@ func (d drivers) sample(ctx context.Context, c cell, seconds int) report.Sample 
 	limited, cancel := context.WithTimeout(ctx, duration+grace)
 	defer cancel()
 	switch {
+	case c.result.Load.Generator == hops.Checked:
+		err = checked(limited, c, duration, &s)
 	case c.result.Load.Kind == report.Bulk:
 		err = d.bulk(limited, c, duration, &s)
 	case c.running.Work != nil:

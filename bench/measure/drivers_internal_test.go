@@ -11,6 +11,7 @@ import (
 	"github.com/corridor-enclave/corridor/bench/hops"
 	"github.com/corridor-enclave/corridor/bench/ledger"
 	"github.com/corridor-enclave/corridor/bench/report"
+	"github.com/corridor-enclave/corridor/bench/sampleapp"
 	"github.com/corridor-enclave/corridor/tapstack/tapstacktest"
 )
 
@@ -91,3 +92,28 @@ type silent struct{}
 
 func (silent) Note(string)           {}
 func (silent) Step(int, int, string) {}
+
+// TestCheckedBulk: what arrives changed is a failure, however fast it came.
+func TestCheckedBulk(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(sampleapp.New())
+	defer server.Close()
+	lying := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, checkedBlock)) }))
+	defer lying.Close()
+	load := report.Load{Name: "checked", Generator: hops.Checked, Kind: report.Bulk, Connections: 2}
+	self := []ledger.Account{{Name: "self", Role: report.Subject, PID: os.Getpid()}}
+	d := drivers{}
+	for _, tt := range []struct{ name, url, want string }{
+		{"changed on the way", lying.URL, "SHA-256"},
+		{"nobody there", "http://127.0.0.1:0/", "refused"},
+	} {
+		s := d.sample(t.Context(), cell{&report.Result{Load: load}, &hops.Running{URL: tt.url, Accounts: self}}, 1)
+		if !strings.Contains(s.Failure, tt.want) || s.Values != nil {
+			t.Errorf("%s: failure %q, values %v", tt.name, s.Failure, s.Values)
+		}
+	}
+	s := d.sample(t.Context(), cell{&report.Result{Load: load}, &hops.Running{URL: server.URL + "/hello", Accounts: self}}, 1)
+	if s.Failure != "" || s.Bytes != s.OK*checkedBlock || s.Values[report.Throughput] <= 0 {
+		t.Errorf("%+v", s)
+	}
+}
