@@ -420,3 +420,38 @@ func TestCloseEndsEverything(t *testing.T) {
 		t.Errorf("Attach = %v after Close, want ErrClosed", err)
 	}
 }
+
+// TestFlowsThatHangHoldUpNobody: a stock host has room for ten connections that
+// are being made, and drops the eleventh.
+func TestFlowsThatHangHoldUpNobody(t *testing.T) {
+	t.Parallel()
+	const hanging = 200
+	waiting, answer := make(chan struct{}), make(chan struct{})
+	w := newWorld(t, netstack.Config{TCP: func(f *netstack.TCPFlow) {
+		if f.Destination == outside(81) {
+			waiting <- struct{}{}
+			<-answer
+			return // rejected
+		}
+		echo(f)
+	}})
+	var dials sync.WaitGroup
+	for range hanging {
+		dials.Go(func() {
+			if conn, err := w.enclave.DialTCP(w.ctx, outside(81)); err == nil {
+				conn.Close()
+				t.Error("a rejected flow was connected")
+			}
+		})
+	}
+	for range hanging {
+		<-waiting
+	}
+	conn, err := w.enclave.DialTCP(w.ctx, outside(80))
+	if err != nil {
+		t.Fatalf("dial behind %d that hang: %v", hanging, err)
+	}
+	conn.Close()
+	close(answer)
+	dials.Wait()
+}

@@ -15,9 +15,10 @@ import (
 )
 
 // DefaultBufferSize is the size of the buffer that each direction copies
-// through unless Options says otherwise. It is one VSOCK packet of the kernel
-// (VIRTIO_VSOCK_MAX_PKT_BUF_SIZE).
-const DefaultBufferSize = 64 << 10
+// through unless Options says otherwise. System calls are most of what bulk data
+// costs, so it is several times what a socket delivers at once on the way; a
+// connection that is quiet holds none.
+const DefaultBufferSize = 256 << 10
 
 // ErrIdle reports that no byte moved in either direction for the idle timeout.
 // Both connections are closed; the caller has nothing left to do but to count.
