@@ -3,6 +3,8 @@ package statistics
 import (
 	"math"
 	"slices"
+
+	"github.com/corridor-enclave/corridor/bench/report"
 )
 
 // MinSamples is how many samples each side of a comparison needs: with fewer no
@@ -111,4 +113,20 @@ func arrangements(n, m int) []float64 {
 		}
 	}
 	return counts[n][m]
+}
+
+// PairedRatio summarises b by a where each pair is of one round, and so of nearly the
+// same moment: what the machine did to both of them cancels out. Pairs in which a is
+// not above zero are left out; without any left, ok is false.
+func PairedRatio(a, b []float64, seed uint64) (s report.Summary, ok bool) {
+	var ratios []float64
+	for i := range min(len(a), len(b)) {
+		if a[i] > 0 {
+			ratios = append(ratios, b[i]/a[i])
+		}
+	}
+	if len(ratios) == 0 {
+		return report.Summary{}, false
+	}
+	return Summarise(ratios, seed), true
 }

@@ -158,3 +158,18 @@ func TestCompareKeepsSilent(t *testing.T) {
 		t.Errorf("%d differences invented, %d found, of %d each", invented, found, trials)
 	}
 }
+
+func TestPairedRatio(t *testing.T) {
+	t.Parallel()
+	for _, a := range [][]float64{nil, {0, 0}} {
+		if s, ok := statistics.PairedRatio(a, []float64{1, 2}, 1); ok {
+			t.Errorf("by %v: %+v", a, s)
+		}
+	}
+	// The machine halves its speed twice; what is compared hardly notices.
+	a := []float64{100, 50, 25, 100, 0}
+	b := []float64{200, 100, 50, 210, 7}
+	if s, ok := statistics.PairedRatio(a, b, 1); !ok || s.N != 4 || s.Median != 2 || s.Low != 2 || s.High > 2.1 || s.Noisy {
+		t.Errorf("%+v, %v", s, ok)
+	}
+}

@@ -1,6 +1,6 @@
 // Package textreport shows a report to somebody at a terminal: tables, lines that
-// benchstat reads, and progress while it is made. It computes nothing but ratios;
-// bench/htmlreport draws.
+// benchstat reads, and progress while it is made. It computes nothing;
+// bench/statistics does, and bench/htmlreport draws.
 package textreport
 
 import (
@@ -128,17 +128,18 @@ func (p *printer) load(r *report.Report, g Group, load report.Load) {
 	for _, c := range shown {
 		fmt.Fprint(t, c.title, "\t")
 	}
-	fmt.Fprintln(t, "to "+g.Baseline+"\t")
+	fmt.Fprintln(t)
 	for _, row := range rows {
 		fmt.Fprint(t, "  ", row.Variant, "\t")
 		for _, c := range shown {
 			fmt.Fprint(t, c.cell(row), "\t")
 		}
-		fmt.Fprintln(t, ratios(rows, row, g.Baseline)+"\t")
+		fmt.Fprintln(t)
 	}
 	if err := t.Flush(); p.err == nil {
 		p.err = err
 	}
+	p.ratios(r, rows, g.Baseline)
 }
 
 // cell writes a figure with its interval. User and system are parts of a figure
@@ -163,26 +164,4 @@ func (c column) cell(row report.Result) string {
 		text += "!"
 	}
 	return text
-}
-
-// ratios tells the speed, and the CPU, by those of the baseline.
-func ratios(rows []report.Result, row report.Result, baseline string) string {
-	i := slices.IndexFunc(rows, func(r report.Result) bool { return r.Variant == baseline })
-	if i < 0 || row.Variant == baseline {
-		return ""
-	}
-	var parts []string
-	for _, m := range []report.Metric{report.Rate, report.Throughput, report.CPU} {
-		own, ok := row.Summary[m]
-		other, both := rows[i].Summary[m]
-		if !ok || !both || other.Median == 0 {
-			continue
-		}
-		name := "speed"
-		if m == report.CPU {
-			name = "CPU"
-		}
-		parts = append(parts, fmt.Sprintf("%s x%.2f", name, own.Median/other.Median))
-	}
-	return strings.Join(parts, ", ")
 }

@@ -18,8 +18,8 @@ func example() *report.Report {
 			Hop: "proxy", Variant: variant, Load: load,
 			Samples: []report.Sample{
 				{OK: 100, Values: map[report.Metric]float64{report.Rate: 1000 * scale, report.CPU: 50 / scale}},
-				{OK: 101, Values: map[report.Metric]float64{report.Rate: 1100 * scale, report.CPU: 50 / scale}},
-				{Failure: "reset by peer"},
+				{Round: 1, OK: 101, Values: map[report.Metric]float64{report.Rate: 1100 * scale, report.CPU: 50 / scale}},
+				{Round: 2, Failure: "reset by peer"},
 			},
 			Summary: map[report.Metric]report.Summary{
 				report.Rate: {N: 2, Median: 1050 * scale, Low: 1000 * scale, High: 1100 * scale},
@@ -49,10 +49,13 @@ func TestTable(t *testing.T) {
 	const want = `bench proxy, commit 0123456789ab+changes, go1.26, 2 x Some CPU, Linux 6.1: 3 rounds of 2 s, seed 7, 60 s in all
 
 proxy, 16 connections by wrk: a proxy
-  variant   requests/s  CPU µs/request  to tuned
+  variant   requests/s  CPU µs/request
   tuned     1050 ±5%    50.0 ±0%!
-  corridor  2100 ±5%    25.0 ±0%        speed x2.00, CPU x0.50
+  corridor  2100 ±5%    25.0 ±0%
   broken    failed      failed
+  by tuned  rate               cpu
+  corridor  x2.00 (2.00-2.00)  x0.50 (0.50-0.50)
+  broken    -                  -
 skipped  proxy/nginx: needs nginx (remedy: make deps)
 skipped  link: no loads
 note     the machine was not ours alone
