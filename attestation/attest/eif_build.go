@@ -64,8 +64,7 @@ func parseRecipe(args []string) (recipe, []error) {
 	must(len(others) == 0, "%q is not understood", others)
 	must(given[0] && given[1] && given[2], "--kernel, --cmdline and --out are needed")
 	must(given[3] || len(r.ramdisks) > 0, "give --ramdisk or --app: an image without either starts nothing")
-	must(given[3] == (len(r.words) > 0), "--app and --cmd go together")
-	must(given[3] || len(r.environment) == 0, "--env needs --app")
+	must(given[3] || len(r.words)+len(r.environment) == 0, "--cmd and --env need --app")
 	must(given[4] == given[5], "--sign-certificate and --sign-key go together")
 	var err error
 	r.built, err = sourceDate(os.Getenv("SOURCE_DATE_EPOCH"))
@@ -120,11 +119,7 @@ func (r recipe) build() (*eif.Image, error) {
 		parts.Ramdisks = append(parts.Ramdisks, ramdisk)
 	}
 	if r.app != "" {
-		files := eif.Files{}
-		if err := files.AddApp(os.DirFS(r.app), r.words, r.environment); err != nil {
-			return nil, err
-		}
-		ramdisk, err := files.Pack()
+		ramdisk, err := r.appRamdisk()
 		if err != nil {
 			return nil, err
 		}
@@ -139,6 +134,34 @@ func (r recipe) build() (*eif.Image, error) {
 		return nil, err
 	}
 	return m, m.Sign(certificate, key)
+}
+
+// appRamdisk packs the app: a root file system, or a container image, which
+// brings a command and an environment of its own.
+func (r recipe) appRamdisk() ([]byte, error) {
+	source := os.DirFS(r.app)
+	app := &eif.App{Root: eif.Files{}}
+	var err error
+	if eif.IsOCI(source) {
+		app, err = eif.ReadOCI(source, r.arm64)
+	} else {
+		err = app.Root.AddTree(source, ".")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(r.words) > 0 {
+		app.Command = r.words
+	}
+	if len(app.Command) == 0 {
+		return nil, errors.New("--app: nothing says what to start: give --cmd")
+	}
+	app.Environment = append(app.Environment, r.environment...)
+	files := eif.Files{}
+	if err := files.AddApp(*app); err != nil {
+		return nil, err
+	}
+	return files.Pack()
 }
 
 // readRamdisk reads a ramdisk, or packs a folder.

@@ -52,8 +52,8 @@ const usage = `usage:
   attest eif build --kernel FILE --cmdline TEXT --out FILE [flags]
       Makes an image for Nitro Enclaves, the same bytes for the same content, and prints its PCRs.
       --ramdisk FILE|DIR   a ramdisk, or a folder to pack as one; repeat it, the first counts to PCR1
-      --app DIR            the app's root file system, as AWS's first ramdisk starts it; comes last
-      --cmd WORD           of the app's command line; repeat it
+      --app DIR            the app, as AWS's first ramdisk starts it: a root file system, or an OCI layout; comes last
+      --cmd WORD           of the app's command line, if not the OCI image's own; repeat it
       --env NAME=VALUE     of the app's environment; repeat it
       --arch A             x86_64 (default) or arm64
       --name N, --version V   for people, in the metadata

@@ -91,9 +91,9 @@ func fileOf(source fs.FS, name string, d fs.DirEntry) (File, error) {
 // AddApp adds an app as AWS's own first ramdisk starts it: its root file system
 // below rootfs, the command's words in cmd and the environment in env, each on a
 // line of its own, and the folders that are mounted over.
-func (f Files) AddApp(root fs.FS, command, environment []string) error {
-	if err := f.AddTree(root, "rootfs"); err != nil {
-		return err
+func (f Files) AddApp(app App) error {
+	for name, file := range app.Root {
+		f[path.Join("rootfs", name)] = file
 	}
 	f["rootfs"] = File{Mode: modeDir | 0o755}
 	for _, name := range []string{"dev", "proc", "run", "sys", "tmp", "var"} {
@@ -101,7 +101,7 @@ func (f Files) AddApp(root fs.FS, command, environment []string) error {
 			f["rootfs/"+name] = File{Mode: modeDir | 0o755}
 		}
 	}
-	for name, list := range map[string][]string{"cmd": command, "env": environment} {
+	for name, list := range map[string][]string{"cmd": app.Command, "env": app.Environment} {
 		var b bytes.Buffer
 		for _, line := range list {
 			if bytes.ContainsAny([]byte(line), "\n\x00") {
@@ -127,7 +127,12 @@ func (f Files) Pack() ([]byte, error) {
 		}
 		all[name] = file
 		for parent := path.Dir(name); parent != "."; parent = path.Dir(parent) {
-			if _, there := f[parent]; !there {
+			above, there := f[parent]
+			if there && above.Mode&modeKind != modeDir {
+				// The kernel would follow a link, out of the app's root even.
+				return nil, fmt.Errorf("eif: pack: %s is below %s, which is no folder", name, parent)
+			}
+			if !there {
 				all[parent] = File{Mode: modeDir | 0o755}
 			}
 		}

@@ -50,8 +50,12 @@ func TestPackRefuses(t *testing.T) {
 	if err := f.AddTree(os.DirFS(filepath.Join(t.TempDir(), "missing")), "."); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing folder is packed: %v", err)
 	}
-	if err := f.AddApp(tree(), []string{"a\nb"}, nil); err == nil {
+	if err := f.AddApp(eif.App{Command: []string{"a\nb"}}); err == nil {
 		t.Error("a command of two lines is packed")
+	}
+	link := eif.Files{"a": {Mode: 0o120777, Content: []byte("/etc")}, "a/b": {Mode: 0o100644}}
+	if b, err := link.Pack(); b != nil || err == nil || !strings.Contains(err.Error(), "below a") {
+		t.Errorf("a file below a link is packed: %v", err)
 	}
 }
 
@@ -87,8 +91,11 @@ func TestPack(t *testing.T) {
 
 func TestAddApp(t *testing.T) {
 	t.Parallel()
-	f := eif.Files{}
-	if err := f.AddApp(tree(), []string{"/bin/app", "--port", "80"}, []string{"A=b c"}); err != nil {
+	f, root := eif.Files{}, eif.Files{}
+	if err := root.AddTree(tree(), "."); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.AddApp(eif.App{Root: root, Command: []string{"/bin/app", "--port", "80"}, Environment: []string{"A=b c"}}); err != nil {
 		t.Fatal(err)
 	}
 	if string(f["cmd"].Content) != "/bin/app\n--port\n80\n" || string(f["env"].Content) != "A=b c\n" {
