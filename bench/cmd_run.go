@@ -54,7 +54,7 @@ func declareRun(s *settings.Set, self, which string) runSettings {
 		hops:     settings.Var(s, "hops", which, "`names` of hops with commas between: "+strings.Join(hops.Names(), ","), parseNames),
 		variants: settings.Var(s, "variants", "", "`names` of variants to keep; all if empty", parseNames),
 		loads:    settings.Var(s, "loads", "", "`names` of loads to keep; all if empty", parseNames),
-		rounds:   settings.Var(s, "rounds", "6", "how many `times` each is measured", parseCount),
+		rounds:   settings.Var(s, "rounds", "5", "how many `times` each is measured", parseCount),
 		seconds:  settings.Var(s, "seconds", "1", "how many `seconds` each load takes", parseCount),
 		warmup:   settings.Var(s, "warmup", "1", "how many `seconds` each variant is loaded before", parseCount),
 		seed:     settings.Var(s, "seed", "1", "`number` that determines the order and the intervals", parseSeed),

@@ -227,3 +227,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestParseWrkSeconds: wrk fills a unit of one letter up with a blank.
+func TestParseWrkSeconds(t *testing.T) {
+	t.Parallel()
+	good := recorded(t, "wrk-clean.txt")
+	slow := strings.Replace(good, "     99%    2.76ms\n", "     99%    1.04s \n", 1)
+	if slow == good {
+		t.Fatal("the recording has no such line to change")
+	}
+	if r, err := loadgen.ParseWrk([]byte(slow)); err != nil || r.Latency.P99 != 1040*time.Millisecond {
+		t.Errorf("%v, %v", r.Latency.P99, err)
+	}
+}

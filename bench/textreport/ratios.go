@@ -54,5 +54,8 @@ func ratio(baseline, row report.Result, m report.Metric, seed uint64) string {
 	if !ok {
 		return "-"
 	}
+	if s.N == 1 {
+		return fmt.Sprintf("x%.2f (?)", s.Median)
+	}
 	return fmt.Sprintf("x%.2f (%.2f-%.2f)", s.Median, s.Low, s.High)
 }
