@@ -91,9 +91,9 @@ func wrkLatency(text string) (Latency, error) {
 	var l Latency
 	for pattern, to := range map[string][]*time.Duration{
 		`(?m)^    Latency +(\S+) +\S+ +(\S+) `: {&l.Mean, &l.Max},
-		`(?m)^     50% +(\S+) *$`:                {&l.P50},
-		`(?m)^     90% +(\S+) *$`:                {&l.P90},
-		`(?m)^     99% +(\S+) *$`:                {&l.P99},
+		`(?m)^     50% +(\S+) *$`:              {&l.P50},
+		`(?m)^     90% +(\S+) *$`:              {&l.P90},
+		`(?m)^     99% +(\S+) *$`:              {&l.P99},
 	} {
 		found := regexp.MustCompile(pattern).FindStringSubmatch(text)
 		if found == nil {
