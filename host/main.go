@@ -86,7 +86,7 @@ func open(c config.Config, log *slog.Logger) (_ *host, err error) {
 		plainMaxFrame = tapstack.MaxFrame
 	}
 	h.gateway = gateway.New(gateway.Config{
-		MTU: c.MTU, WriteMax: c.WriteMax, PlainMaxFrame: plainMaxFrame, Grace: c.Grace, DNS: c.DNS, HostLoopback: c.HostLoopback, Log: log,
+		MTU: c.MTU, WriteMax: c.WriteMax, PlainMaxFrame: plainMaxFrame, Grace: c.Grace, DNS: c.DNS, HostLoopback: c.HostLoopback, Egress: c.Egress, Log: log,
 		LinkAPI: func(cid vsockconn.CID) http.Handler {
 			return api.Handler(h.publisher, h.gateway, api.Scope{CID: cid, ReadOnly: !c.LinkAPI}, log)
 		},

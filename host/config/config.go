@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/corridor-enclave/corridor/host/gateway"
 	"github.com/corridor-enclave/corridor/host/publish"
 	"github.com/corridor-enclave/corridor/tapstack"
 	"github.com/corridor-enclave/corridor/tapstack/settings"
@@ -37,6 +38,7 @@ type Config struct {
 	LargeFrames  bool
 	DNS          []netip.AddrPort // empty: the host's own resolvers
 	HostLoopback bool
+	Egress       gateway.Egress
 	LinkAPI      bool
 	Grace        time.Duration
 	DrainTimeout time.Duration
@@ -60,6 +62,8 @@ func Load(args, environ []string) (c Config, help string, err error) {
 	writeMax := settings.Var(s, "vsock-write-max", "auto", "largest write to a link in `bytes`, or off; auto limits those to AF_VSOCK", vsockconn.ParseWriteMax)
 	resolvers := settings.List(s, "dns", "resolver for the enclaves' queries, `ADDR[:PORT]` (default: those of /etc/resolv.conf)", parseResolver)
 	loopback := settings.Var(s, "host-loopback", "off", "let enclaves reach this host's 127.0.0.1 as "+tapstack.HostAliasAddr().String()+", `on|off`", settings.OnOff)
+	allow := settings.List(s, "egress-allow", "where enclaves may connect to, and nowhere else: `ADDR[/BITS][:PORT[-PORT]]`", gateway.ParseDestination)
+	deny := settings.List(s, "egress-deny", "where enclaves may not connect to, even if it is allowed: `ADDR[/BITS][:PORT[-PORT]]`", gateway.ParseDestination)
 	linkAPI := settings.Var(s, "link-api", "off", "let enclaves publish ports of this host for themselves, `on|off`", settings.OnOff)
 	grace := settings.Var(s, "grace", "30s", "how long an enclave's flows outlive its link, a `duration`", parseDuration)
 	drain := settings.Var(s, "drain-timeout", "30s", "how long published connections may go on after SIGTERM, a `duration`", parseDuration)
@@ -81,7 +85,7 @@ func Load(args, environ []string) (c Config, help string, err error) {
 	return Config{
 		Transport: *transport, LinkPort: *linkPort, Publish: *specs, Control: *control, MTU: *mtu, DNS: *resolvers,
 		WriteMax: writeMax.On((*transport).String()), LargeFrames: *peer,
-		HostLoopback: *loopback, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
+		HostLoopback: *loopback, Egress: gateway.Egress{Allow: *allow, Deny: *deny}, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
 	}, "", nil
 }
 

@@ -16,7 +16,7 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 	t.Parallel()
 	args := []string{
 		"--vsock", "tcp:1", "--link-port", "0", "--publish", "127.0.0.1:1=stream:443", "--publish", "x",
-		"--control", "udp:x", "--mtu", "65522", "--peer", "gvproxy", "--vsock-write-max", "1", "--dns", "resolver", "--host-loopback", "maybe", "--link-api", "1",
+		"--control", "udp:x", "--mtu", "65522", "--peer", "gvproxy", "--vsock-write-max", "1", "--egress-allow", "example.com", "--egress-deny", "10.0.0.1/8", "--dns", "resolver", "--host-loopback", "maybe", "--link-api", "1",
 		"--grace", "-1s", "--drain-timeout", "0s", "--log-level", "loud", "--nope", "surplus",
 	}
 	_, _, err := config.Load(args, nil)
@@ -25,7 +25,7 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 	}
 	for _, want := range []string{
 		`--vsock "tcp:1"`, `--link-port "0"`, `--publish "127.0.0.1:1=stream:443"`, "not carried yet", `--publish "x"`,
-		`--control "udp:x"`, `--mtu "65522": want 576 to 65521`, `--peer "gvproxy": want stock`, `--vsock-write-max "1"`, `--dns "resolver"`, `--host-loopback "maybe"`, `--link-api "1"`,
+		`--control "udp:x"`, `--mtu "65522": want 576 to 65521`, `--peer "gvproxy": want stock`, `--vsock-write-max "1"`, `--egress-allow "example.com"`, `--egress-deny "10.0.0.1/8"`, `--dns "resolver"`, `--host-loopback "maybe"`, `--link-api "1"`,
 		`--grace "-1s"`, `--drain-timeout "0s"`, `--log-level "loud"`, "--nope",
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -58,6 +58,8 @@ type Config struct {
 	// off by default: what listens on loopback alone has usually no other
 	// protection, and an enclave runs code that the host's operator need not trust.
 	HostLoopback bool
+	// Egress limits where enclaves may connect to, beyond what is the host's own.
+	Egress Egress
 	// LinkAPI returns what answers HTTP on port 80 of the gateway, inside the link
 	// of one enclave; nil means that the port is closed.
 	LinkAPI func(vsockconn.CID) http.Handler

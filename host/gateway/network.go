@@ -55,7 +55,7 @@ func newNetwork(g *Gateway, cid vsockconn.CID) (*network, error) {
 	n := &network{
 		cid:      cid,
 		log:      g.log.With("cid", uint32(cid)),
-		policy:   policy{hostLoopback: g.config.HostLoopback},
+		policy:   policy{hostLoopback: g.config.HostLoopback, egress: g.config.Egress},
 		refusals: newSometimes(),
 		ctx:      ctx,
 		cancel:   cancel,

@@ -12,6 +12,7 @@ import (
 // what the host can reach, except for what is the host's alone.
 type policy struct {
 	hostLoopback bool
+	egress       Egress
 }
 
 // route returns the address that the host connects to for a flow of an enclave,
@@ -37,7 +38,7 @@ func (p policy) route(destination netip.AddrPort) (to netip.AddrPort, why string
 	case !addr.Is4() || addr.IsUnspecified() || reserved(addr):
 		return netip.AddrPort{}, "not an address that can be connected to"
 	}
-	return destination, ""
+	return destination, p.egress.refuses(destination)
 }
 
 // reserved reports addresses of 0.0.0.0/8 ("this network", which Linux takes for
