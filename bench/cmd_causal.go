@@ -20,7 +20,7 @@ import (
 
 func runCausal(ctx context.Context, args, environ []string, stdout io.Writer) (err error) {
 	s := settings.New("bench causal")
-	began := time.Now()
+	as := typed{"causal", args, time.Now()}
 	connections := settings.Var(s, "connections", "16", "`number` of connections", strconv.Atoi)
 	stage := settings.Var(s, "stage", "400ms", "how `long` each measurement is", parsePositive)
 	rounds := settings.Var(s, "rounds", "5", "`number` of rounds", strconv.Atoi)
@@ -60,7 +60,7 @@ func runCausal(ctx context.Context, args, environ []string, stdout io.Writer) (e
 	if err := table.Flush(); err != nil || *add == "" {
 		return err
 	}
-	return addTo(*add, began, func(r *report.Report) { r.Causal = append(r.Causal, answers...) })
+	return as.addTo(*add, func(r *report.Report) { r.Causal = append(r.Causal, answers...) })
 }
 
 func percents(i report.Interval) string {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"runtime"
 	"strconv"
 	"time"
@@ -32,7 +31,7 @@ type saturating struct {
 
 func runSaturate(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	s := settings.New("bench saturate")
-	began := time.Now()
+	as := typed{"saturate", args, time.Now()}
 	where, args := declareTarget(s, args)
 	run := saturating{out: stdout}
 	hop := settings.Var(s, "hop", "url", "what to call it in the `report`", parseText)
@@ -54,7 +53,7 @@ func runSaturate(ctx context.Context, args, environ []string, stdout io.Writer) 
 	if err != nil || *add == "" {
 		return err
 	}
-	return addTo(*add, began, func(r *report.Report) { r.Curves = append(r.Curves, curves...) })
+	return as.addTo(*add, func(r *report.Report) { r.Curves = append(r.Curves, curves...) })
 }
 
 func parseText(v string) (string, error) { return v, nil }
@@ -163,19 +162,26 @@ func (s saturating) measure(ctx context.Context, t openloop.Target, l openloop.L
 	}, nil
 }
 
+// A typed is the command that found something, and when it began.
+type typed struct {
+	name  string
+	args  []string
+	began time.Time
+}
+
 // addTo adds something to a report, and begins one where there is none.
-func addTo(path string, began time.Time, add func(*report.Report)) error {
+func (c typed) addTo(path string, add func(*report.Report)) error {
 	r, err := report.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		r = &report.Report{
-			Schema: report.Schema, Title: "bench " + os.Args[1], Command: os.Args, Started: began,
+			Schema: report.Schema, Title: "bench " + c.name, Command: append([]string{"bench", c.name}, c.args...), Started: c.began,
 			Source:  report.Source{Go: runtime.Version()},
 			Machine: report.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU()},
 		}
 	} else if err != nil {
 		return err
 	}
-	r.Seconds += time.Since(began).Seconds()
+	r.Seconds += time.Since(c.began).Seconds()
 	add(r)
 	return report.Write(path, r)
 }

@@ -50,6 +50,9 @@ func TestSaturateAddsToAReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got := strings.Join(r.Command, " "); r.Title != "bench saturate" || !strings.HasPrefix(got, "bench saturate --stage 60ms") || !strings.HasSuffix(got, "/hello") {
+		t.Errorf("the report is of %q, by %q", r.Title, got)
+	}
 	if len(r.Curves) != 3 {
 		t.Fatalf("%d curves", len(r.Curves))
 	}

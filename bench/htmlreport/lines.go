@@ -9,21 +9,31 @@ import (
 	"github.com/corridor-enclave/corridor/bench/saturation"
 )
 
+// fewPoints is how many a distribution has at most that comes from quantiles.
+const fewPoints = 5
+
 func distributions(r *report.Report, h hues) []figure {
 	var figures []figure
 	for _, g := range groups(r) {
 		var lines []series
+		caption := ""
 		for _, x := range g.results {
 			var all []*report.Latency
 			for _, s := range x.Samples {
 				all = append(all, s.Latency)
 			}
-			if points := cumulate(all); len(points) > 1 {
-				lines = append(lines, series{name: x.Variant, color: h[x.Variant], points: points})
+			points := cumulate(all)
+			if len(points) < 2 {
+				continue
 			}
+			few := len(points) <= fewPoints
+			if few {
+				caption = "Of what is drawn with dots the generator tells these quantiles and nothing between."
+			}
+			lines = append(lines, series{name: x.Variant, color: h[x.Variant], points: points, dots: few})
 		}
 		if len(lines) > 0 {
-			figures = append(figures, distribution(g.title(), "", lines))
+			figures = append(figures, distribution(g.title(), caption, lines))
 		}
 	}
 	return figures
