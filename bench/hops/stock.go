@@ -200,5 +200,6 @@ func (s *Setup) pasta() error {
 		"--tcp-ports", fmt.Sprintf("127.0.0.1/%s:%s,%s:%s", ports[0], appPort, ports[1], bulkPort),
 		"--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none", "--netns", netns,
 	}})
+	s.running.Programs["pasta"] = path // which the shell becomes
 	return err
 }

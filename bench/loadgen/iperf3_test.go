@@ -49,3 +49,14 @@ func TestFlowIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// Whatever iperf3 prints, what is accepted is a transfer of something.
+func FuzzParseIPerf3(f *testing.F) {
+	f.Add([]byte(recorded(f, "iperf3-clean.json")))
+	f.Add([]byte(recorded(f, "iperf3-refused.json")))
+	f.Fuzz(func(t *testing.T, out []byte) {
+		if got, err := loadgen.ParseIPerf3(out); err == nil && (got.Bytes <= 0 || got.Duration <= 0 || got.Retransmits < 0) {
+			t.Fatalf("accepted %+v from %q", got, out)
+		}
+	})
+}

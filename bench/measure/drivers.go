@@ -2,12 +2,8 @@ package measure
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -86,24 +82,6 @@ func (d drivers) add(programs map[string]string) {
 	for name, path := range programs {
 		d.files[name] = path
 	}
-}
-
-// programs describes the files of all that took part.
-func (d drivers) programs(list []report.Program) []report.Program {
-	d.add(d.paths)
-	for name, path := range d.files {
-		p := report.Program{Name: name}
-		if f, err := os.Open(path); err == nil {
-			sum := sha256.New()
-			if _, err := io.Copy(sum, f); err == nil {
-				p.SHA256 = hex.EncodeToString(sum.Sum(nil))
-			}
-			f.Close()
-		}
-		list = append(list, p)
-	}
-	slices.SortFunc(list, func(a, b report.Program) int { return strings.Compare(a.Name, b.Name) })
-	return list
 }
 
 // sample loads the cell for some seconds and keeps the accounts meanwhile. Whatever

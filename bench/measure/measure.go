@@ -81,7 +81,7 @@ func Run(ctx context.Context, plan Plan, progress Progress) (*report.Report, err
 			break
 		}
 	}
-	r.report.Programs = r.drivers.programs(r.report.Programs)
+	r.report.Programs = r.drivers.programs(context.WithoutCancel(ctx))
 	r.report.Seconds = time.Since(r.report.Started).Seconds()
 	r.warn()
 	return r.report, err
@@ -191,15 +191,17 @@ func (r *run) warmUp(ctx context.Context, cells []cell) error {
 // all of them alike.
 func (r *run) rounds(ctx context.Context, cells []cell) error {
 	rng := rand.New(rand.NewPCG(r.plan.Seed, uint64(len(r.report.Results))))
+	last := ""
 	for round := range r.plan.Rounds {
 		for _, i := range rng.Perm(len(cells)) {
 			c := cells[i]
-			r.progress.Step(r.done, r.total, c.result.Key())
+			r.progress.Step(r.done, r.total, c.result.Key()+last)
 			s := r.drivers.sample(ctx, c, r.plan.Seconds)
 			if ctx.Err() != nil {
 				return ctx.Err() // an interrupted sample is none
 			}
 			s.Round = round
+			last = glance(c.result, s)
 			if s.Failure != "" {
 				r.progress.Note(c.result.Key() + ": " + s.Failure)
 			}
@@ -217,4 +219,15 @@ func summarise(r report.Result, seed uint64) map[report.Metric]report.Summary {
 		summary[m] = statistics.Summarise(v, seed)
 	}
 	return summary
+}
+
+// glance is a sample in few words, for who watches.
+func glance(r *report.Result, s report.Sample) string {
+	if s.Failure != "" {
+		return "; " + r.Variant + " just failed"
+	}
+	if v, ok := s.Values[report.Throughput]; ok {
+		return fmt.Sprintf("; %s just had %.2f Gbit/s", r.Variant, v)
+	}
+	return fmt.Sprintf("; %s just had %.0f/s at %.1f µs of CPU", r.Variant, s.Values[report.Rate], s.Values[report.CPU])
 }
