@@ -18,7 +18,7 @@ func NewNamespace() (*Namespace, error) {
 	n := &Namespace{}
 	err := onOwnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("process: making a network namespace: %w (remedy: run as root)", err)
+			return fmt.Errorf("process: making a network namespace: %w", err)
 		}
 		var err error
 		n.file, err = os.Open("/proc/thread-self/ns/net")
