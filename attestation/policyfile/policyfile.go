@@ -10,7 +10,7 @@
 //	modules = ["i-0a22e5c5f24d22174"]     # optional: instances, or whole module identifiers
 //	signer = """-----BEGIN CERTIFICATE…"""# optional: who has signed the image; sets PCR8
 //	app = "…"                             # optional: 64 hex digits that the app has set
-//	config = "…"                          # optional: SHA-256 of the configuration given at start
+//	config = "…"                          # optional: SHA-256 of what GET /enclave/config answers
 //	[accept.pcrs]                         # at least one; 96 hex digits each
 //	0 = "…"
 //	1 = "…"

@@ -108,15 +108,25 @@ type Front struct {
 	moduleBad atomic.Bool   // the module's failure is logged already
 }
 
-// New checks and keeps cfg. It starts nothing.
-func New(cfg Config) (*Front, error) {
-	published, err := json.MarshalIndent(cfg.Published, "", "  ")
+// Publish returns what GET /enclave/config answers, byte for byte, if v is what is
+// published.
+func Publish(v any) ([]byte, error) {
+	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("front: encoding the published configuration: %w", err)
 	}
+	return append(b, '\n'), nil
+}
+
+// New checks and keeps cfg. It starts nothing.
+func New(cfg Config) (*Front, error) {
+	published, err := Publish(cfg.Published)
+	if err != nil {
+		return nil, err
+	}
 	f := &Front{
 		cfg:       cfg,
-		published: append(published, '\n'),
+		published: published,
 		documents: newLimiter(),
 		attesting: make(chan struct{}, maxAttesting),
 	}

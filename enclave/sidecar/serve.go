@@ -23,7 +23,8 @@ func (s *Sidecar) beginCertificate(context.Context) (err error) {
 	return err
 }
 
-// beginModule goes on without a module: the app is of use without a proof, and
+// beginModule asks the module who it is and has it measure the configuration. It
+// goes on without a module: the app is of use without a proof, and
 // whoever wants one gets 503 and with it the truth.
 func (s *Sidecar) beginModule(ctx context.Context) error {
 	d, err := s.session.Describe(ctx)
@@ -32,7 +33,7 @@ func (s *Sidecar) beginModule(ctx context.Context) error {
 		return nil
 	}
 	s.cfg.Log.Info("security module", "id", d.ModuleID, "pcrs", d.MaxPCRs)
-	return nil
+	return s.measure(ctx)
 }
 
 // beginListeners takes every address before the app starts or a client is
@@ -75,7 +76,7 @@ func (s *Sidecar) runDocuments(ctx context.Context) error { return s.issuer.Run(
 
 // statement is what documents say of this enclave now.
 func (s *Sidecar) statement() attestation.Statement {
-	statement := attestation.Statement{App: s.api.KeyHash()}
+	statement := attestation.Statement{App: s.api.KeyHash(), Config: s.config}
 	for _, leaf := range s.certificates.InUse() {
 		statement.Keys = append(statement.Keys, sha256.Sum256(leaf.RawSubjectPublicKeyInfo))
 		statement.Certificates = append(statement.Certificates, sha256.Sum256(leaf.Raw))

@@ -9,7 +9,7 @@
 //	      resolv.conf   names the link's resolver                        │
 //	      link          carries frames; retries until the host is there  │ link closed
 //	      certificate   self-signed, key born here                       │
-//	      module        asked who it is                                  │ closed
+//	      module        asked who it is, measures the configuration      │ closed
 //	      listeners     every address taken, before anything is served   │
 //	      app API       the app may speak                                │ closed
 //	      documents     nonces are gathered for the module               │ whoever waits is told
@@ -27,6 +27,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/corridor-enclave/corridor/attestation"
 	"github.com/corridor-enclave/corridor/attestation/issuer"
 	"github.com/corridor-enclave/corridor/attestation/nsm"
 	"github.com/corridor-enclave/corridor/enclave/appapi"
@@ -80,6 +81,7 @@ type Sidecar struct {
 	link         *tapstack.Link
 	certificates *certs.SelfSigned
 	fronts, apis []net.Listener
+	config       attestation.Digest // as measured; zero without a module
 	api          *appapi.API
 	issuer       *issuer.Issuer // of no use without certificates
 	front        *front.Front

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -222,6 +223,10 @@ func checkEvidence(t *testing.T, m *attestationtest.Module, client *http.Client,
 	endpoint, err := attestation.EndpointOf(document)
 	if err == nil {
 		err = endpoint.Check(resp.TLS.PeerCertificates[0])
+	}
+	_, published := get(t, client, base+"/enclave/config")
+	if endpoint.Config != sha256.Sum256([]byte(published)) || !bytes.Equal(document.PCRs[16], attestation.Measure([]byte(published))) {
+		t.Errorf("the document does not name the configuration %q", published)
 	}
 	if err != nil || !bytes.Equal(endpoint.App[:], hash) || len(endpoint.Certificates) != 1 {
 		t.Errorf("the statement is %+v, %v", endpoint, err)
