@@ -28,6 +28,7 @@ type targetSettings struct {
 	url      string
 	via      *func(context.Context) (net.Conn, error)
 	http2    *bool
+	streams  *int
 	fresh    *bool
 	resume   *bool
 	insecure *bool
@@ -41,6 +42,7 @@ func declareTarget(s *settings.Set, args []string) (*targetSettings, []string) {
 	t := &targetSettings{
 		via:      settings.Var(s, "via", "", "connect to this `address` instead of the URL's: tcp:HOST:PORT, unix:PATH, vsock:CID:PORT, or dir:PATH:CID:PORT", parseVia),
 		http2:    settings.Bool(s, "http2", "speak HTTP/2, over http without asking"),
+		streams:  settings.Var(s, "streams", "1", "`number` of requests that share a connection of HTTP/2 at a time", strconv.Atoi),
 		fresh:    settings.Bool(s, "fresh", "a new connection for each request"),
 		resume:   settings.Bool(s, "resume", "resume TLS sessions on new connections"),
 		insecure: settings.Bool(s, "insecure", "accept any certificate"),
@@ -58,7 +60,7 @@ func (t *targetSettings) target() (openloop.Target, error) {
 	if t.url == "" {
 		return openloop.Target{}, usageError{errors.New("no URL: it is the last argument")}
 	}
-	target := openloop.Target{URL: t.url, Dial: *t.via, HTTP2: *t.http2, Fresh: *t.fresh, Timeout: *t.timeout}
+	target := openloop.Target{URL: t.url, Dial: *t.via, HTTP2: *t.http2, Streams: *t.streams, Fresh: *t.fresh, Timeout: *t.timeout}
 	if *t.body > 0 {
 		target.Body = make([]byte, *t.body)
 		// The pattern is endless.

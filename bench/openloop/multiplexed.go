@@ -8,7 +8,8 @@ import (
 	"net/http"
 )
 
-// multiplexed speaks HTTP/2 through net/http, on a connection of its own.
+// multiplexed speaks HTTP/2 through net/http, on one connection. It is safe for
+// concurrent use.
 type multiplexed struct {
 	d         *dialer
 	transport *http.Transport
@@ -22,6 +23,7 @@ func newMultiplexed(d *dialer) *multiplexed {
 		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return d.dialTold(ctx) },
 		TLSClientConfig:    d.tls.Clone(), // the transport completes it; nil stays nil
 		Protocols:          &protocols,
+		MaxConnsPerHost:    1,
 		DisableCompression: true,
 	}}
 }

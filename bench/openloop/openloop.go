@@ -77,11 +77,10 @@ func Run(ctx context.Context, t Target, l Load) (*Result, error) {
 	}
 	r := &run{load: l, start: time.Now(), tally: newTally()}
 	due := make(chan time.Duration)
+	sessions := d.sessions(l.Connections)
 	var workers sync.WaitGroup
-	for range l.Connections {
+	for _, s := range sessions {
 		workers.Go(func() {
-			s := d.session()
-			defer s.close()
 			if l.closed() {
 				r.closedLoop(ctx, s)
 			} else {
@@ -94,6 +93,9 @@ func Run(ctx context.Context, t Target, l Load) (*Result, error) {
 		close(due)
 	}
 	workers.Wait()
+	for _, s := range sessions {
+		s.close()
+	}
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("openloop: stopped: %w", err)
 	}

@@ -246,6 +246,7 @@ func TestLoadsThatCannotBe(t *testing.T) {
 		{"no timeout", func(t *openloop.Target, _ *openloop.Load) { t.Timeout = 0 }, "timeout of 0s"},
 		{"no method", func(t *openloop.Target, _ *openloop.Load) { t.Method = "GET IT" }, "invalid method"},
 		{"HTTP/2, always new", func(t *openloop.Target, _ *openloop.Load) { t.HTTP2, t.Fresh = true, true }, "new connection"},
+		{"streams of HTTP/1.1", func(t *openloop.Target, _ *openloop.Load) { t.Streams = 2 }, "2 streams"},
 		{"no connection", func(_ *openloop.Target, l *openloop.Load) { l.Connections = 0 }, "0 connections"},
 		{"no time", func(_ *openloop.Target, l *openloop.Load) { l.Duration = 0 }, "load of 0s"},
 		{"no process", func(_ *openloop.Target, l *openloop.Load) { l.Arrivals.Rate = 5 }, "none of uniform"},

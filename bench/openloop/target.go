@@ -24,6 +24,9 @@ type Target struct {
 	TLS *tls.Config
 	// HTTP2 speaks HTTP/2, and over http without asking (prior knowledge).
 	HTTP2 bool
+	// Streams is how many requests share a connection of HTTP/2 at a time; 0 means
+	// one.
+	Streams int
 	// Fresh opens a connection for each request and closes it after the answer.
 	Fresh bool
 	// Timeout bounds one request from its first byte, with the connection that it
@@ -31,11 +34,12 @@ type Target struct {
 	Timeout time.Duration
 }
 
-// A session sends requests one after the other, over one connection as far as it
-// holds. It is not safe for concurrent use.
+// A session sends requests over one connection as far as it holds: one after the
+// other, or as many at a time as there are sessions of that connection.
 type session interface {
 	// exchange sends one request and reads its whole answer.
 	exchange(context.Context) (bodyBytes int64, err error)
+	// close is called when no exchange is under way.
 	close()
 }
 
@@ -57,6 +61,9 @@ func (t Target) check() (*dialer, error) {
 	}
 	if t.HTTP2 && t.Fresh {
 		errs = append(errs, errors.New("openloop: HTTP/2 with a new connection for each request"))
+	}
+	if t.Streams < 0 || t.Streams > 1 && !t.HTTP2 {
+		errs = append(errs, fmt.Errorf("openloop: %d streams on a connection: HTTP/2 has some, HTTP/1.1 has one", t.Streams))
 	}
 	if t.Method == "" {
 		t.Method = http.MethodGet
@@ -99,11 +106,21 @@ func tcpTo(u *url.URL) func(context.Context) (net.Conn, error) {
 	}
 }
 
-func (d *dialer) session() session {
-	if d.HTTP2 {
-		return newMultiplexed(d)
+// sessions returns those of so many connections: one for each request that can be
+// under way.
+func (d *dialer) sessions(connections int) []session {
+	var all []session
+	for range connections {
+		if !d.HTTP2 {
+			all = append(all, newPlain(d))
+			continue
+		}
+		shared := newMultiplexed(d)
+		for range max(1, d.Streams) {
+			all = append(all, shared)
+		}
 	}
-	return newPlain(d)
+	return all
 }
 
 // A Class is where a request failed. The set is closed.

@@ -116,6 +116,39 @@ func TestWaysToATarget(t *testing.T) {
 	}
 }
 
+// TestStreamsShareAConnection: the server answers no request before all streams
+// have sent theirs, which takes all of them at once.
+func TestStreamsShareAConnection(t *testing.T) {
+	t.Parallel()
+	const streams = 8
+	all := make(chan struct{})
+	var conns, waiting atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if waiting.Add(1) == streams {
+			close(all)
+		}
+		select {
+		case <-all:
+		case <-r.Context().Done():
+		}
+	}))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	overH2C(s)
+	defer s.Close()
+	r, err := openloop.Run(t.Context(), openloop.Target{URL: s.URL, HTTP2: true, Streams: streams, Timeout: time.Minute},
+		openloop.Load{Connections: 1, Duration: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Clean(); err != nil || r.OK < streams || conns.Load() != 1 {
+		t.Errorf("%d requests on %d connections: %v", r.OK, conns.Load(), err)
+	}
+}
+
 func upTo2(n int64) bool { return n >= 1 && n <= 2 }
 
 func exactly(want int64) func(int64) bool { return func(n int64) bool { return n == want } }
