@@ -99,25 +99,30 @@ func (w *Way) relay(ctx context.Context, to string) {
 				return
 			}
 			// What ended it, both ends have seen.
-			_, _ = relay.Relay(ctx, marked{client.(*net.TCPConn), w.RelayPoint}, server, relay.Options{})
+			_, _ = relay.Relay(ctx, marked{client, client.(*net.TCPConn), w.RelayPoint}, server, relay.Options{})
 		})
 	}
 }
 
 // marked passes a point whenever something has been read: a small request is read
-// at once.
+// at once. It keeps the socket to itself, or the relay would read past it.
 type marked struct {
-	*net.TCPConn
+	net.Conn
+	tcp   *net.TCPConn
 	point *causal.Point
 }
 
 func (m marked) Read(b []byte) (int, error) {
-	n, err := m.TCPConn.Read(b)
+	n, err := m.tcp.Read(b)
 	if n > 0 {
 		m.point.Pass()
 	}
 	return n, err
 }
+
+// CloseWrite and SetLinger are what the relay ends a connection with.
+func (m marked) CloseWrite() error           { return m.tcp.CloseWrite() }
+func (m marked) SetLinger(seconds int) error { return m.tcp.SetLinger(seconds) }
 
 // Stop stops all parts and returns when they are gone.
 func (w *Way) Stop() error {
