@@ -28,23 +28,25 @@ const (
 	exitUsage
 )
 
-const usage = `usage: bench COMMAND [flags]
+const usage = `usage: bench COMMAND [flags]; bench COMMAND --help explains them
 
-  demo   walk one request through the whole corridor on this machine
-  app    serve the sample app, as --listen says
-  load   load a URL on a schedule, and measure from when requests should start
-  saturate  double the load on a URL until it breaks, then look around the knee
-  causal say what would be gained if a hop were faster
+  demo        walk one request through the whole corridor on this machine
+  run         measure hops in interleaved rounds, and print a table
+  proxy       measure reverse proxies side by side
+  link        measure the link beside gvproxy, pasta and a plain relay
+  attest      measure attestation documents
+  compare     tell what changed from one report to another, beyond noise
+  gate        fail if what is ours costs more than the baseline
+  html        draw a report as one HTML page
+
+  load        load a URL on a schedule, and measure from when requests should start
+  saturate    double the load on a URL until it breaks, then look around the knee
+  causal      say what would be gained if a hop were faster
   crosscheck  compare bench's own generator with wrk
-  html   draw a report as one HTML page
-  impair relay between two sockets as a bad line would
-  serve  serve as one of the peers that measurements compare with
-  run    measure hops in interleaved rounds, and print a table
-  proxy  measure reverse proxies side by side
-  link   measure the link beside gvproxy and a plain relay
-  attest measure attestation documents
-  compare tell what changed from one report to another, beyond noise
-  gate   fail if what is ours costs more than the baseline
+  impair      relay between two sockets as a bad line would
+
+  app         serve the sample app, as --listen says
+  serve       serve as one of the peers that measurements compare with
 `
 
 func main() {
