@@ -21,7 +21,9 @@ import (
 	"github.com/corridor-enclave/corridor/host/config"
 	"github.com/corridor-enclave/corridor/host/gateway"
 	"github.com/corridor-enclave/corridor/host/publish"
+	"github.com/corridor-enclave/corridor/host/streams"
 	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/stream"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -68,6 +70,7 @@ type host struct {
 	log       *slog.Logger
 	gateway   *gateway.Gateway
 	publisher *publish.Publisher
+	streams   *streams.Dialer
 	link      net.Listener
 	control   net.Listener // nil if there is no API
 	api       http.Handler
@@ -91,7 +94,11 @@ func open(c config.Config, log *slog.Logger) (_ *host, err error) {
 			return api.Handler(h.publisher, h.gateway, api.Scope{CID: cid, ReadOnly: !c.LinkAPI}, log)
 		},
 	})
-	h.publisher = publish.New(publish.Config{Dial: h.gateway.Dial, DrainTimeout: c.DrainTimeout, Log: log})
+	h.streams = streams.New(streams.Config{Transport: c.Transport, Ready: c.Published.Ready, Log: log})
+	h.publisher = publish.New(publish.Config{
+		Link: h.dialLink, Stream: h.dialStream, IdleTimeout: c.Published.IdleTimeout, Limits: c.Published.Limits,
+		DrainTimeout: c.DrainTimeout, Log: log,
+	})
 	h.api = api.Handler(h.publisher, h.gateway, api.Scope{CID: vsockconn.CIDAny}, log)
 
 	if h.link, err = c.Transport.Listen(c.LinkPort); err != nil {
@@ -109,6 +116,25 @@ func open(c config.Config, log *slog.Logger) (_ *host, err error) {
 		}
 	}
 	return h, nil
+}
+
+// dialLink brings a client in by the link of its enclave.
+func (h *host) dialLink(ctx context.Context, c publish.Call) (net.Conn, error) {
+	return h.gateway.Dial(ctx, c.Client, c.To.CID, uint16(c.To.Port))
+}
+
+// dialStream brings a client in by a stream. Without a CID the enclave is the only
+// one whose link is up.
+func (h *host) dialStream(ctx context.Context, c publish.Call) (net.Conn, error) {
+	to := vsockconn.Addr{CID: c.To.CID, Port: c.To.Port}
+	if to.CID == vsockconn.CIDAny {
+		cid, err := h.gateway.Only(ctx)
+		if err != nil {
+			return nil, err
+		}
+		to.CID = cid
+	}
+	return h.streams.Dial(ctx, to, stream.Opening{Client: c.Client, Local: c.Local, Service: c.To.Local, ID: c.ID})
 }
 
 // warnIfOpen says so when others than this machine can control the host.
@@ -136,6 +162,7 @@ func (h *host) run(ctx context.Context) error {
 	defer closeLink()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return h.gateway.Run(linkCtx, h.link) })
+	g.Go(func() error { return h.streams.Run(linkCtx) })
 	g.Go(func() error {
 		defer closeLink()
 		return h.publisher.Run(gctx)

@@ -13,6 +13,8 @@
 //   - expose carries TCP; other protocols are refused by name. An enclave may be
 //     named by "cid"; without it the port leads to the only one there is. The
 //     remote must be an address of the enclave.
+//   - all shows ports of the stream road, which gvproxy has not, with the VSOCK
+//     endpoint as their remote. GET /v1/published shows what every port did so far.
 //   - stats and leases take ?cid=N, which must be given when there are several
 //     enclaves. /cam and /tunnel do not exist: there is no switch, and a tunnel is
 //     what expose makes.
@@ -42,6 +44,7 @@ type Forwarder interface {
 	Add(publish.Spec) (net.Addr, error)
 	Remove(local string) error
 	List() []publish.Spec
+	Status() []publish.Status
 }
 
 // Enclaves shows the networks; gateway.Gateway does.
@@ -72,6 +75,7 @@ func Handler(f Forwarder, e Enclaves, s Scope, log *slog.Logger) http.Handler {
 	mux.HandleFunc("/services/forwarder/all", h.all)
 	mux.HandleFunc("/services/forwarder/expose", h.change(h.expose))
 	mux.HandleFunc("/services/forwarder/unexpose", h.change(h.unexpose))
+	mux.HandleFunc("GET /v1/published", h.published)
 	mux.HandleFunc("/stats", h.stats)
 	mux.HandleFunc("/leases", h.leases)
 	mux.HandleFunc("/services/dhcp/leases", h.leases)
@@ -137,7 +141,7 @@ func (h *handler) expose(req request) (int, error) {
 	if h.scope.CID != vsockconn.CIDAny {
 		cid = h.scope.CID
 	}
-	_, err = h.forwarder.Add(publish.Spec{Local: req.Local, CID: cid, Port: port})
+	_, err = h.forwarder.Add(publish.Spec{Local: req.Local, CID: cid, Port: uint32(port)})
 	if errors.Is(err, publish.ErrPublished) {
 		err = errors.New("proxy already running")
 	}
@@ -176,14 +180,40 @@ func (h *handler) all(w http.ResponseWriter, _ *http.Request) {
 		if h.scope.CID != vsockconn.CIDAny && s.CID != h.scope.CID {
 			continue
 		}
-		remote := netip.AddrPortFrom(tapstack.EnclaveAddr(), s.Port).String()
-		f := forward{Local: s.Local, Remote: remote, Protocol: "tcp"}
+		f := forward{Local: s.Local, Remote: remoteOf(s), Protocol: "tcp"}
 		if s.CID != vsockconn.CIDAny {
 			f.CID = (*uint32)(&s.CID)
 		}
 		forwards = append(forwards, f)
 	}
 	h.answer(w, forwards)
+}
+
+// remoteOf is where a port leads: an address on the link, or a VSOCK endpoint.
+func remoteOf(s publish.Spec) string {
+	if s.Road == publish.Stream {
+		return vsockconn.Addr{CID: s.CID, Port: s.Port}.String()
+	}
+	return netip.AddrPortFrom(tapstack.EnclaveAddr(), uint16(s.Port)).String()
+}
+
+// A published is one entry of /v1/published.
+type published struct {
+	Port        string           `json:"port"` // as --publish takes it
+	Connections int64            `json:"connections"`
+	Accepted    int64            `json:"accepted"`
+	Failed      int64            `json:"failed"`
+	Refused     map[string]int64 `json:"refused"`
+}
+
+func (h *handler) published(w http.ResponseWriter, _ *http.Request) {
+	all := []published{}
+	for _, s := range h.forwarder.Status() {
+		if h.scope.CID == vsockconn.CIDAny || s.Spec.CID == h.scope.CID {
+			all = append(all, published{s.Spec.String(), s.Connections, s.Accepted, s.Failed, s.Refused})
+		}
+	}
+	h.answer(w, all)
 }
 
 // stats shows gvproxy's counters of one enclave, and below "corridor" those that

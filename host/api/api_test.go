@@ -51,6 +51,14 @@ func (f *forwarder) Remove(local string) error {
 
 func (f *forwarder) List() []publish.Spec { return f.specs }
 
+func (f *forwarder) Status() []publish.Status {
+	var all []publish.Status
+	for _, s := range f.specs {
+		all = append(all, publish.Status{Spec: s, Connections: 1, Accepted: 5, Failed: 2, Refused: map[string]int64{"port": 3}})
+	}
+	return all
+}
+
 type enclaves []gateway.Enclave
 
 func (e enclaves) Enclaves() []gateway.Enclave { return e }
@@ -301,5 +309,36 @@ func TestServe(t *testing.T) {
 	l.Close()
 	if err := api.Serve(t.Context(), l, http.NotFoundHandler(), slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("Serve on a closed listener gave no error")
+	}
+}
+
+func TestPublished(t *testing.T) {
+	t.Parallel()
+	f := &forwarder{specs: []publish.Spec{
+		{Local: ":1", Road: publish.Stream, CID: 16, Port: 1443},
+		{Local: ":2", CID: 17, Port: 443},
+	}}
+	const (
+		first  = `{"port":":1=stream:1443@16","connections":1,"accepted":5,"failed":2,"refused":{"port":3}}`
+		second = `{"port":":2=link:443@17","connections":1,"accepted":5,"failed":2,"refused":{"port":3}}`
+	)
+	for _, tt := range []struct {
+		scope  api.Scope
+		method string
+		status int
+		text   string
+	}{
+		{all(), http.MethodPost, 405, "Method Not Allowed"},
+		{all(), http.MethodGet, 200, "[" + first + "," + second + "]"},
+		{api.Scope{CID: 17, ReadOnly: true}, http.MethodGet, 200, "[" + second + "]"},
+		{api.Scope{CID: 18}, http.MethodGet, 200, "[]"},
+	} {
+		if status, text := request(handler(f, nil, tt.scope), tt.method, "/v1/published", ""); status != tt.status || text != tt.text {
+			t.Errorf("%s in %+v: %d %s, want %d %s", tt.method, tt.scope, status, text, tt.status, tt.text)
+		}
+	}
+	_, text := request(handler(f, nil, all()), http.MethodGet, "/services/forwarder/all", "")
+	if !strings.Contains(text, `"remote":"vsock:16:1443"`) || !strings.Contains(text, `"remote":"192.168.127.2:443"`) {
+		t.Errorf("all: %s", text)
 	}
 }

@@ -42,11 +42,12 @@ type Config struct {
 	LinkAPI      bool
 	Grace        time.Duration
 	DrainTimeout time.Duration
+	Published    Published
 	LogLevel     slog.Level
 }
 
 // Synopsis is the line of help behind the program's name.
-const Synopsis = "[--publish ADDR=link:PORT[@CID]]... [--SETTING VALUE]..."
+const Synopsis = "[--publish ADDR=stream:PORT[@CID]]... [--SETTING VALUE]..."
 
 // Load reads arguments (without the program's name) and environment. If help was
 // asked for, it returns the text and no Config. The error names every mistake, as
@@ -55,7 +56,7 @@ func Load(args, environ []string) (c Config, help string, err error) {
 	s := settings.New("host")
 	transport := settings.Var(s, "vsock", "kernel", "where enclaves are: `kernel`, dir:PATH or hybrid:PATH", parseTransport)
 	linkPort := settings.Var(s, "link-port", strconv.Itoa(tapstack.LinkPort), "VSOCK `port` that enclaves open the link to", parsePort)
-	specs := settings.List(s, "publish", "carry a port of this host into an enclave: `ADDR=link:PORT[@CID]`", publish.ParseSpec)
+	specs := settings.List(s, "publish", "carry a port of this host into an enclave: `ADDR=stream:PORT[@CID]`, or ADDR=link:PORT[@CID]", publish.ParseSpec)
 	control := settings.Var(s, "control", defaultControl(environ), "address of the HTTP API: `unix:PATH`, tcp:HOST:PORT or off", parseControl)
 	mtu := settings.Var(s, "mtu", strconv.Itoa(tapstack.DefaultMTU), "largest IP packet sent to an enclave, in `bytes`", parseMTU)
 	peer := settings.Var(s, "peer", "stock", "what enclaves that speak gvproxy's framing are: `stock`, or nitriding, which takes large frames", parsePeer)
@@ -66,6 +67,7 @@ func Load(args, environ []string) (c Config, help string, err error) {
 	deny := settings.List(s, "egress-deny", "where enclaves may not connect to, even if it is allowed: `ADDR[/BITS][:PORT[-PORT]]`", gateway.ParseDestination)
 	linkAPI := settings.Var(s, "link-api", "off", "let enclaves publish ports of this host for themselves, `on|off`", settings.OnOff)
 	grace := settings.Var(s, "grace", "30s", "how long an enclave's flows outlive its link, a `duration`", parseDuration)
+	published := declarePublished(s)
 	drain := settings.Var(s, "drain-timeout", "30s", "how long published connections may go on after SIGTERM, a `duration`", parseDuration)
 	level := settings.Var(s, "log-level", "info", "least important log lines: `debug`, info, warn or error", parseLevel)
 
@@ -86,6 +88,7 @@ func Load(args, environ []string) (c Config, help string, err error) {
 		Transport: *transport, LinkPort: *linkPort, Publish: *specs, Control: *control, MTU: *mtu, DNS: *resolvers,
 		WriteMax: writeMax.On((*transport).String()), LargeFrames: *peer,
 		HostLoopback: *loopback, Egress: gateway.Egress{Allow: *allow, Deny: *deny}, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
+		Published: published(),
 	}, "", nil
 }
 

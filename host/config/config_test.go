@@ -10,13 +10,15 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/host/config"
+	"github.com/corridor-enclave/corridor/host/publish"
 )
 
 func TestEveryMistakeIsNamed(t *testing.T) {
 	t.Parallel()
 	args := []string{
-		"--vsock", "tcp:1", "--link-port", "0", "--publish", "127.0.0.1:1=stream:443", "--publish", "x",
+		"--vsock", "tcp:1", "--link-port", "0", "--publish", "127.0.0.1:1=stream:0", "--publish", "x",
 		"--control", "udp:x", "--mtu", "65522", "--peer", "gvproxy", "--vsock-write-max", "1", "--egress-allow", "example.com", "--egress-deny", "10.0.0.1/8", "--dns", "resolver", "--host-loopback", "maybe", "--link-api", "1",
+		"--stream-ready", "65", "--idle-timeout", "1ms", "--max-connections", "0", "--max-connections-per-port", "x", "--max-connections-per-client", "-1", "--max-waiting", "1048577",
 		"--grace", "-1s", "--drain-timeout", "0s", "--log-level", "loud", "--nope", "surplus",
 	}
 	_, _, err := config.Load(args, nil)
@@ -24,8 +26,9 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 		t.Fatal("all mistakes pass")
 	}
 	for _, want := range []string{
-		`--vsock "tcp:1"`, `--link-port "0"`, `--publish "127.0.0.1:1=stream:443"`, "not carried yet", `--publish "x"`,
+		`--vsock "tcp:1"`, `--link-port "0"`, `--publish "127.0.0.1:1=stream:0"`, "not a port of the enclave", `--publish "x"`,
 		`--control "udp:x"`, `--mtu "65522": want 576 to 65521`, `--peer "gvproxy": want stock`, `--vsock-write-max "1"`, `--egress-allow "example.com"`, `--egress-deny "10.0.0.1/8"`, `--dns "resolver"`, `--host-loopback "maybe"`, `--link-api "1"`,
+		`--stream-ready "65": want 0 to 64`, `--idle-timeout "1ms": want a duration`, `--max-connections "0"`, `--max-connections-per-port "x"`, `--max-connections-per-client "-1"`, `--max-waiting "1048577"`,
 		`--grace "-1s"`, `--drain-timeout "0s"`, `--log-level "loud"`, "--nope",
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -74,7 +77,8 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("control %q, want %q", c.Control, tt.control)
 		}
 		if c.Transport.String() != "kernel" || c.LinkPort != 1024 || c.MTU != 1500 || c.WriteMax != 31744 || c.LargeFrames || c.HostLoopback || c.LinkAPI ||
-			c.Grace != 30*time.Second || c.DrainTimeout != 30*time.Second || c.LogLevel != slog.LevelInfo || len(c.DNS) > 0 || len(c.Publish) > 0 {
+			c.Grace != 30*time.Second || c.DrainTimeout != 30*time.Second || c.LogLevel != slog.LevelInfo || len(c.DNS) > 0 || len(c.Publish) > 0 ||
+			c.Published != (config.Published{IdleTimeout: time.Hour, Ready: 8, Limits: publish.Limits{Total: 32768, PerPort: 16384, PerClient: 16384, Dials: 1024}}) {
 			t.Errorf("defaults: %+v", c)
 		}
 	}
@@ -88,13 +92,13 @@ func TestAllThreeSources(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, _, err := config.Load(
-		[]string{"--config", file, "--mtu", "1300", "--control", "off"},
+		[]string{"--config", file, "--mtu", "1300", "--control", "off", "--idle-timeout", "off", "--stream-ready", "0"},
 		[]string{"CORRIDOR_MTU=1350", "CORRIDOR_DNS=192.0.2.1,[2001:db8::1]:5353", "CORRIDOR_VSOCK=dir:/run/x"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.MTU != 1300 || c.Control != "" || fmt.Sprint(c.DNS) != "[192.0.2.1:53 [2001:db8::1]:5353]" || c.Transport.String() != "dir:/run/x" ||
-		!c.HostLoopback || c.Grace != 5*time.Second || len(c.Publish) != 2 {
+		!c.HostLoopback || c.Grace != 5*time.Second || len(c.Publish) != 2 || c.Published.IdleTimeout != 0 || c.Published.Ready != 0 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -102,7 +106,7 @@ func TestAllThreeSources(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	_, help, err := config.Load([]string{"--mtu", "x", "--help"}, nil)
-	if err != nil || !strings.Contains(help, "--publish ADDR=link:PORT[@CID]") {
+	if err != nil || !strings.Contains(help, "--publish ADDR=stream:PORT[@CID]") {
 		t.Errorf("%q, %v", help, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,19 +26,18 @@ type port struct {
 	publisher *Publisher
 	spec      Spec
 	listener  net.Listener
-	slots     chan struct{} // one for each connection
 	stopped   chan struct{}
 	stopOnce  sync.Once
+
+	active, accepted, failures atomic.Int64
+	refusals                   [refusals]atomic.Int64
 
 	logged  atomic.Int64 // when a failure was logged last, in Unix nanoseconds
 	skipped atomic.Int64 // failures not logged since
 }
 
 func newPort(p *Publisher, s Spec, l net.Listener) *port {
-	return &port{
-		publisher: p, spec: s, listener: l,
-		slots: make(chan struct{}, p.config.MaxConns), stopped: make(chan struct{}),
-	}
+	return &port{publisher: p, spec: s, listener: l, stopped: make(chan struct{})}
 }
 
 func (q *port) stop() {
@@ -47,31 +47,58 @@ func (q *port) stop() {
 	})
 }
 
-// accept takes clients until the port is stopped.
+// accept takes clients until the port is stopped. One too many is refused at
+// once: in the listener's queue it would hold a place for those who may come.
 func (q *port) accept() {
 	for {
-		select {
-		case q.slots <- struct{}{}:
-		case <-q.stopped:
-			return
-		}
 		conn, err := q.listener.Accept()
 		if err != nil {
-			<-q.slots
 			if errors.Is(err, net.ErrClosed) || !q.pause(err) {
 				return
 			}
 			continue
 		}
+		q.accepted.Add(1)
+		from := addrPortOf(conn.RemoteAddr())
+		if why, ok := q.enter(from.Addr()); !ok {
+			q.refuse(conn, from, why)
+			continue
+		}
 		q.publisher.running.Go(func() {
-			defer func() { <-q.slots }()
-			q.carry(conn)
+			defer q.leave(from.Addr())
+			q.carry(conn, from)
 		})
 	}
 }
 
+// enter counts the client in, or says why not.
+func (q *port) enter(client netip.Addr) (refusal, bool) {
+	if q.active.Add(1) > int64(q.publisher.config.Limits.PerPort) {
+		q.active.Add(-1)
+		return tooManyOnPort, false
+	}
+	why, ok := q.publisher.guests.enter(client)
+	if !ok {
+		q.active.Add(-1)
+	}
+	return why, ok
+}
+
+func (q *port) leave(client netip.Addr) {
+	q.publisher.guests.leave(client)
+	q.active.Add(-1)
+}
+
+// refuse resets a client who is one too many.
+func (q *port) refuse(client net.Conn, from netip.AddrPort, why refusal) {
+	q.refusals[why].Add(1)
+	reset(client)
+	q.failed("client refused", from.String(), errors.New(why.String()))
+}
+
 // pause reports whether to go on accepting.
 func (q *port) pause(err error) bool {
+	q.failures.Add(1)
 	q.failed("client not accepted", "", err)
 	timer := time.NewTimer(acceptPause)
 	defer timer.Stop()
@@ -85,26 +112,35 @@ func (q *port) pause(err error) bool {
 
 // carry brings one client to the enclave. A client that cannot be brought there
 // is reset, so that it does not take the silence for an answer.
-func (q *port) carry(client net.Conn) {
-	q.publisher.count(1)
-	defer q.publisher.count(-1)
-	log := q.publisher.config.Log
-	from := addrPortOf(client.RemoteAddr())
-	inside, err := q.dial(from)
+func (q *port) carry(client net.Conn, from netip.AddrPort) {
+	p := q.publisher
+	call := Call{Client: from, Local: addrPortOf(client.LocalAddr()), ID: p.newID(), To: q.spec}
+	select {
+	case p.dials <- struct{}{}:
+	default:
+		q.refuse(client, from, tooManyWaiting)
+		return
+	}
+	inside, err := q.dial(call)
+	<-p.dials
 	if err != nil {
+		q.failures.Add(1)
 		q.failed("client not carried", from.String(), err)
 		reset(client)
 		return
 	}
-	result, err := relay.Relay(q.publisher.hard, client, inside, relay.Options{})
-	log.Debug("connection ended", "addr", q.spec.Local, "client", from.String(),
+	result, err := relay.Relay(p.hard, client, inside, relay.Options{IdleTimeout: p.config.IdleTimeout})
+	p.config.Log.Debug("connection ended", "addr", q.spec.Local, "client", from.String(), "id", call.ID,
 		"downlink_bytes", result.AToB, "uplink_bytes", result.BToA, "err", err)
 }
 
-func (q *port) dial(from netip.AddrPort) (net.Conn, error) {
+func (q *port) dial(call Call) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(q.publisher.hard, q.publisher.config.Hold)
 	defer cancel()
-	return q.publisher.config.Dial(ctx, from, q.spec.CID, q.spec.Port)
+	if q.spec.Road == Stream {
+		return q.publisher.config.Stream(ctx, call)
+	}
+	return q.publisher.config.Link(ctx, call)
 }
 
 // failed logs a failure that clients can cause at will, at most once in a while.
@@ -132,4 +168,11 @@ func addrPortOf(a net.Addr) netip.AddrPort {
 		return t.AddrPort()
 	}
 	return netip.AddrPort{}
+}
+
+// newID names a connection: the process, and its number in it.
+func (p *Publisher) newID() string {
+	var b [2 * 16]byte
+	id := strconv.AppendUint(b[:0], p.process, 16)
+	return string(strconv.AppendUint(append(id, '-'), p.calls.Add(1), 16))
 }

@@ -8,15 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
 var (
@@ -30,34 +30,39 @@ var (
 	ErrClosed = errors.New("publish: stopped")
 )
 
-// A DialFunc connects to a port of an enclave on behalf of a client, whose
-// address from is for the enclave to see. It waits for an enclave that is not
-// there as long as ctx allows.
-type DialFunc func(ctx context.Context, from netip.AddrPort, cid vsockconn.CID, port uint16) (net.Conn, error)
+// A Call is one client who wants to be brought into an enclave.
+type Call struct {
+	Client netip.AddrPort // who connected; not valid if the system does not say
+	Local  netip.AddrPort // where the client connected to
+	ID     string         // of this connection, as in the log
+	To     Spec           // the published port
+}
+
+// A DialFunc connects to an enclave on behalf of a client, whose address is for
+// the enclave to see. It waits for an enclave that is not there as long as ctx
+// allows.
+type DialFunc func(ctx context.Context, call Call) (net.Conn, error)
 
 // Config says how ports are published.
 type Config struct {
-	// Dial reaches enclaves; it must not be nil.
-	Dial DialFunc
+	// Link and Stream reach enclaves by either road; they must not be nil.
+	Link, Stream DialFunc
 	// Hold is how long a client is kept waiting for an enclave, so that one that
 	// reconnects or restarts costs its clients a delay and no error; 0 is
 	// DefaultHold.
 	Hold time.Duration
-	// MaxConns bounds the connections of each port; more wait in the listener's
-	// queue. 0 is DefaultMaxConns.
-	MaxConns int
+	// IdleTimeout ends connections on which nothing moves; 0 is never.
+	IdleTimeout time.Duration
+	// Limits bound what clients may take; a zero in them is its default.
+	Limits Limits
 	// DrainTimeout is how long connections may go on after Run was asked to stop.
 	DrainTimeout time.Duration
 	// Log is where events go; it must not be nil.
 	Log *slog.Logger
 }
 
-const (
-	// DefaultHold bridges a reconnection, which takes about a second at most.
-	DefaultHold = 5 * time.Second
-	// DefaultMaxConns keeps one port from using up the file descriptors of all.
-	DefaultMaxConns = 8192
-)
+// DefaultHold bridges a reconnection, which takes about a second at most.
+const DefaultHold = 5 * time.Second
 
 // A Publisher holds the published ports.
 type Publisher struct {
@@ -67,10 +72,14 @@ type Publisher struct {
 
 	running sync.WaitGroup // accept loops and connections
 
-	mu     sync.Mutex
-	state  state
-	ports  map[string]*port // by Spec.Local as it was given
-	active int              // connections, for the log at the end
+	process uint64        // begins the ID of every connection
+	calls   atomic.Uint64 // and their number ends it
+	dials   chan struct{} // one for each client who waits for an enclave
+	guests  *guests
+
+	mu    sync.Mutex
+	state state
+	ports map[string]*port // by Spec.Local as it was given
 }
 
 // A Publisher is
@@ -91,11 +100,12 @@ func New(c Config) *Publisher {
 	if c.Hold == 0 {
 		c.Hold = DefaultHold
 	}
-	if c.MaxConns == 0 {
-		c.MaxConns = DefaultMaxConns
-	}
+	c.Limits = c.Limits.orDefaults()
 	hard, cut := context.WithCancel(context.Background())
-	return &Publisher{config: c, hard: hard, cut: cut, ports: map[string]*port{}}
+	return &Publisher{
+		config: c, hard: hard, cut: cut, ports: map[string]*port{},
+		process: rand.Uint64(), dials: make(chan struct{}, c.Limits.Dials), guests: newGuests(c.Limits),
+	}
 }
 
 // Add starts to listen, and returns the address, which tells the port if the
@@ -153,6 +163,18 @@ func (p *Publisher) List() []Spec {
 	return all
 }
 
+// Status returns what every port did so far, ordered by address.
+func (p *Publisher) Status() []Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []Status
+	for _, q := range p.ports {
+		all = append(all, q.status())
+	}
+	slices.SortFunc(all, func(a, b Status) int { return strings.Compare(a.Spec.Local, b.Spec.Local) })
+	return all
+}
+
 // Run accepts clients until ctx ends. Then it closes the ports, lets connections
 // go on for the drain timeout, cuts the rest, and returns nil when all are gone.
 func (p *Publisher) Run(ctx context.Context) error {
@@ -172,13 +194,13 @@ func (p *Publisher) Run(ctx context.Context) error {
 	}()
 	timeout := time.NewTimer(p.config.DrainTimeout)
 	defer timeout.Stop()
-	if n := p.connections(); n > 0 {
+	if n := p.guests.count(); n > 0 {
 		p.config.Log.Info("draining", "connections", n, "timeout", p.config.DrainTimeout.String())
 	}
 	select {
 	case <-drained:
 	case <-timeout.C:
-		p.config.Log.Warn("connections did not end in time: they are cut", "connections", p.connections())
+		p.config.Log.Warn("connections did not end in time: they are cut", "connections", p.guests.count())
 	}
 	p.cut()
 	<-drained
@@ -194,19 +216,6 @@ func (p *Publisher) Close() {
 		delete(p.ports, local)
 		q.stop()
 	}
-}
-
-func (p *Publisher) connections() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.active
-}
-
-// count changes the number of connections.
-func (p *Publisher) count(by int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.active += by
 }
 
 // explain says what to do about the errors of listening that users meet.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -35,9 +34,8 @@ type stand struct {
 
 // A dial is one request to reach an enclave; the test sends the connection.
 type dial struct {
-	from netip.AddrPort
-	cid  vsockconn.CID
-	port uint16
+	publish.Call
+	road publish.Road
 	conn chan net.Conn
 }
 
@@ -45,18 +43,7 @@ func newStand(t *testing.T, c publish.Config) *stand {
 	t.Helper()
 	s := &stand{log: &lockedBuffer{}, dials: make(chan dial)}
 	c.Log = slog.New(slog.NewTextHandler(s.log, nil))
-	c.Dial = func(ctx context.Context, from netip.AddrPort, cid vsockconn.CID, port uint16) (net.Conn, error) {
-		d := dial{from, cid, port, make(chan net.Conn, 1)}
-		select {
-		case s.dials <- d:
-		case <-ctx.Done():
-			return nil, errors.New("no enclave")
-		}
-		if conn := <-d.conn; conn != nil {
-			return conn, nil
-		}
-		return nil, errors.New("refused")
-	}
+	c.Link, c.Stream = s.dialer(publish.Link), s.dialer(publish.Stream)
 	s.Publisher = publish.New(c)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -71,6 +58,22 @@ func newStand(t *testing.T, c publish.Config) *stand {
 	}
 	t.Cleanup(s.stop)
 	return s
+}
+
+// dialer asks the test for connections on one road.
+func (s *stand) dialer(r publish.Road) publish.DialFunc {
+	return func(ctx context.Context, call publish.Call) (net.Conn, error) {
+		d := dial{call, r, make(chan net.Conn, 1)}
+		select {
+		case s.dials <- d:
+		case <-ctx.Done():
+			return nil, errors.New("no enclave")
+		}
+		if conn := <-d.conn; conn != nil {
+			return conn, nil
+		}
+		return nil, errors.New("refused")
+	}
 }
 
 type lockedBuffer struct {
@@ -131,14 +134,17 @@ func enclave(t *testing.T) (hostEnd, inside net.Conn) {
 func TestParseSpecRefuses(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]string{
-		"":                                  "ADDR=link:PORT",
-		"127.0.0.1:80":                      "ADDR=link:PORT",
+		"":                                  "ADDR=stream:PORT",
+		"127.0.0.1:80":                      "ADDR=stream:PORT",
 		"=link:443":                         "HOST:PORT",
 		"80=link:443":                       "HOST:PORT",
 		"example.com:80=link:443":           "not an IP address",
 		"127.0.0.1:http=link:443":           "not a port",
 		"127.0.0.1:65536=link:443":          "not a port",
-		"127.0.0.1:80=stream:443":           "not carried yet",
+		"127.0.0.1:80=stream:0":             "want 1 to 4294967294",
+		"127.0.0.1:80=stream:4294967295":    "want 1 to 4294967294",
+		"127.0.0.1:80=stream:443@2x":        "not the CID",
+		"127.0.0.1:80=Stream:443":           "not a road",
 		"127.0.0.1:80=443":                  "not a road",
 		"127.0.0.1:80=link:":                "not a port of the enclave",
 		"127.0.0.1:80=link:0":               "not a port of the enclave",
@@ -162,6 +168,8 @@ func TestParseSpec(t *testing.T) {
 		":443=link:443@16":         {Local: ":443", CID: 16, Port: 443},
 		"[::1]:0=link:1@1":         {Local: "[::1]:0", CID: 1, Port: 1},
 		"localhost:1=link:65535":   {Local: "localhost:1", CID: vsockconn.CIDAny, Port: 65535},
+		":1=stream:1443@16":        {Local: ":1", Road: publish.Stream, CID: 16, Port: 1443},
+		":1=stream:4294967294":     {Local: ":1", Road: publish.Stream, CID: vsockconn.CIDAny, Port: 1<<32 - 2},
 		"[::]:443=link:443@100000": {Local: "[::]:443", CID: 100000, Port: 443},
 	} {
 		got, err := publish.ParseSpec(value)
@@ -176,7 +184,7 @@ func TestParseSpec(t *testing.T) {
 
 func FuzzParseSpec(f *testing.F) {
 	f.Add("127.0.0.1:8443=link:443@16")
-	f.Add(":443=link:443")
+	f.Add(":443=stream:1443")
 	f.Fuzz(func(t *testing.T, value string) {
 		s, err := publish.ParseSpec(value)
 		if err != nil {
@@ -221,8 +229,8 @@ func TestConnectionIsCarried(t *testing.T) {
 	s := newStand(t, publish.Config{})
 	client := connect(t, s.publish(t))
 	d := <-s.dials
-	if d.cid != 16 || d.port != 443 || d.from.String() != client.LocalAddr().String() {
-		t.Errorf("dial for %s to CID %s, port %d; want %s, 16, 443", d.from, d.cid, d.port, client.LocalAddr())
+	if d.road != publish.Link || d.To.CID != 16 || d.To.Port != 443 || d.Client.String() != client.LocalAddr().String() || d.Local.String() != client.RemoteAddr().String() {
+		t.Errorf("dial on %s for %+v; want %s on the link to 16, 443", d.road, d.Call, client.LocalAddr())
 	}
 	hostEnd, inside := enclave(t)
 	d.conn <- hostEnd
@@ -258,28 +266,6 @@ func TestClientWithoutEnclaveIsReset(t *testing.T) {
 	if got := strings.Count(s.log.String(), "client not carried"); got != 1 {
 		t.Errorf("%d lines about it, want one:\n%s", got, s.log)
 	}
-}
-
-func TestConnectionsAreBounded(t *testing.T) {
-	t.Parallel()
-	s := newStand(t, publish.Config{MaxConns: 1, Hold: patience})
-	at := s.publish(t)
-	first, second := connect(t, at), connect(t, at)
-	d := <-s.dials
-	hostEnd, inside := enclave(t)
-	d.conn <- hostEnd
-	select {
-	case d := <-s.dials:
-		t.Fatalf("a second connection, from %s, was carried beside the first", d.from)
-	default:
-	}
-	first.Close()
-	inside.Close()
-	d = <-s.dials
-	if d.from.String() != second.LocalAddr().String() {
-		t.Errorf("the next is %s, want %s", d.from, second.LocalAddr())
-	}
-	d.conn <- nil
 }
 
 func TestRemoveKeepsConnections(t *testing.T) {

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,36 +11,64 @@ import (
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
+// A Road is how a published port's connections reach the enclave.
+type Road int
+
+const (
+	// Link is a TCP connection on the link, to any port of the enclave.
+	Link Road = iota
+	// Stream is a VSOCK stream of its own, to a port where the enclave takes them.
+	Stream
+)
+
+// String is the road as the user names it.
+func (r Road) String() string {
+	if r == Stream {
+		return "stream"
+	}
+	return "link"
+}
+
+// maxPort is the largest port on the road: TCP's, or VSOCK's without the wildcard.
+func (r Road) maxPort() uint64 {
+	if r == Stream {
+		return 1<<32 - 2
+	}
+	return 1<<16 - 1
+}
+
 // A Spec says which port of the host leads to which port of which enclave.
 type Spec struct {
 	Local string        // where clients connect: "127.0.0.1:8443"; ":443" is every address
+	Road  Road          // how they get on
 	CID   vsockconn.CID // the enclave; vsockconn.CIDAny is the only one there is
-	Port  uint16        // in the enclave, on the link
+	Port  uint32        // in the enclave: of TCP on the link, of VSOCK for streams
 }
 
-// ParseSpec reads ADDR=link:PORT or ADDR=link:PORT@CID.
+// ParseSpec reads ADDR=link:PORT or ADDR=stream:PORT, with @CID behind it or not.
 func ParseSpec(value string) (Spec, error) {
-	local, road, ok := strings.Cut(value, "=")
+	local, way, ok := strings.Cut(value, "=")
 	if !ok {
-		return Spec{}, fmt.Errorf("want ADDR=link:PORT[@CID], for example 127.0.0.1:8443=link:443")
+		return Spec{}, errors.New("want ADDR=stream:PORT[@CID] or ADDR=link:PORT[@CID], for example 127.0.0.1:8443=stream:1443")
 	}
 	if err := CheckLocal(local); err != nil {
 		return Spec{}, err
 	}
-	kind, rest, _ := strings.Cut(road, ":")
+	s := Spec{Local: local, CID: vsockconn.CIDAny}
+	kind, rest, _ := strings.Cut(way, ":")
 	switch kind {
-	case "link":
-	case "stream":
-		return Spec{}, fmt.Errorf("streams are not carried yet: use %s=link:PORT", local)
+	case Link.String():
+	case Stream.String():
+		s.Road = Stream
 	default:
-		return Spec{}, fmt.Errorf("%q is not a road: want link:PORT[@CID]", road)
+		return Spec{}, fmt.Errorf("%q is not a road: want stream:PORT[@CID] or link:PORT[@CID]", way)
 	}
 	portText, cidText, named := strings.Cut(rest, "@")
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil || port == 0 {
-		return Spec{}, fmt.Errorf("%q is not a port of the enclave: want 1 to 65535", portText)
+	port, err := strconv.ParseUint(portText, 10, 32)
+	if err != nil || port == 0 || port > s.Road.maxPort() {
+		return Spec{}, fmt.Errorf("%q is not a port of the enclave: want 1 to %d", portText, s.Road.maxPort())
 	}
-	s := Spec{Local: local, CID: vsockconn.CIDAny, Port: uint16(port)}
+	s.Port = uint32(port)
 	if !named {
 		return s, nil
 	}
@@ -72,7 +101,7 @@ func CheckLocal(local string) error {
 
 // String writes the Spec as ParseSpec reads it.
 func (s Spec) String() string {
-	text := s.Local + "=link:" + strconv.Itoa(int(s.Port))
+	text := s.Local + "=" + s.Road.String() + ":" + strconv.FormatUint(uint64(s.Port), 10)
 	if s.CID != vsockconn.CIDAny {
 		text += "@" + s.CID.String()
 	}
