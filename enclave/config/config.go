@@ -57,6 +57,9 @@ type Config struct {
 	AppAPI []Endpoint
 	// Front is where clients are served, at least one.
 	Front []Endpoint
+	// Streams are the VSOCK ports whose streams go to an app that is no HTTP
+	// server.
+	Streams []Forward
 	// Link is the way out of the enclave.
 	Link Link
 	// ResolvConf is the file that is made to name the link's resolver; empty
@@ -73,10 +76,16 @@ type Config struct {
 	Simulation Simulation
 }
 
-// An Endpoint is what net.Listen wants: "tcp" with HOST:PORT, or "unix" with a
-// path.
+// An Endpoint is what net.Listen wants, "tcp" with HOST:PORT or "unix" with a path;
+// or it is "vsock" with a port.
 type Endpoint struct {
 	Network, Address string
+}
+
+// A Forward leads the streams of a VSOCK port to an app.
+type Forward struct {
+	Port uint32
+	App  Endpoint
 }
 
 // A Link is how the enclave reaches its host.
@@ -155,6 +164,7 @@ type declaration struct {
 	waitForApp *bool
 	appAPI     *[]Endpoint
 	front      *[]Endpoint
+	streams    *[]Forward
 
 	link     *bool
 	vsock    *string

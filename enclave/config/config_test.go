@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
@@ -47,7 +48,17 @@ func TestMistakes(t *testing.T) {
 		{name: "empty command", args: "--fqdn a --app-cmd=", want: []string{`--app-cmd "": names no command`}},
 		{name: "two commands", args: "--fqdn a --app-cmd x -- y", want: []string{`--app-cmd "x": the command behind --`}},
 		{name: "no command behind --", args: "--fqdn a --", want: []string{`--app-cmd: nothing follows`}},
-		{name: "front on a stream", args: "--fqdn a --front vsock:1443", want: []string{`--front "vsock:1443": streams are not carried yet`}},
+		{name: "front on no VSOCK port", args: "--fqdn a --front vsock:4294967295", want: []string{`--front "vsock:4294967295": is outside`}},
+		{name: "front on VSOCK twice", args: "--fqdn a --front vsock:1 --front vsock:1", want: []string{`--front "vsock:1": vsock:1 is given twice`}},
+		{name: "front of another kind", args: "--fqdn a --front udp::1", want: []string{`--front "udp::1": neither tcp:HOST:PORT nor vsock:PORT`}},
+		{name: "stream without an app", args: "--fqdn a --stream 5432", want: []string{`--stream "5432": neither PORT=127.0.0.1:PORT nor`}},
+		{name: "stream of no port", args: "--fqdn a --stream 0=127.0.0.1:1", want: []string{`--stream "0=127.0.0.1:1": VSOCK port "0" is outside`}},
+		{name: "stream to a name", args: "--fqdn a --stream 1=localhost:1", want: []string{`--stream "1=localhost:1": "localhost" is not an IP address`}},
+		{name: "stream out of the enclave", args: "--fqdn a --stream 1=10.0.0.1:1", want: []string{`--stream "1=10.0.0.1:1": the app is inside the same enclave: name a loopback address and its port`}},
+		{name: "stream to no port", args: "--fqdn a --stream 1=127.0.0.1:0", want: []string{`--stream "1=127.0.0.1:0": the app is inside the same enclave: name a loopback address and its port`}},
+		{name: "stream to no socket", args: "--fqdn a --stream 1=unix:", want: []string{`--stream "1=unix:": the path of a unix socket has`}},
+		{name: "stream twice", args: "--fqdn a --stream 1=127.0.0.1:1 --stream 1=127.0.0.1:2", want: []string{`--stream "1=127.0.0.1:2": VSOCK port 1 is taken by tcp:127.0.0.1:1`}},
+		{name: "stream on the front's port", args: "--fqdn a --stream 1443=127.0.0.1:1", want: []string{`--stream "1443=127.0.0.1:1": VSOCK port 1443 is taken by the front`}},
 		{name: "front on a name", args: "--fqdn a --front tcp:localhost:1", want: []string{`--front "tcp:localhost:1": "localhost" is not an IP`}},
 		{name: "front without a port", args: "--fqdn a --front tcp:1.2.3.4", want: []string{`--front "tcp:1.2.3.4": not tcp:HOST:PORT`}},
 		{name: "front with a bad port", args: "--fqdn a --front tcp::65536", want: []string{`--front "tcp::65536": port "65536"`}},
@@ -124,7 +135,7 @@ func TestDefaults(t *testing.T) {
 			{Network: "unix", Address: "/run/corridor/app.sock"},
 			{Network: "tcp", Address: "127.0.0.1:8080"},
 		},
-		Front: []config.Endpoint{{Network: "tcp", Address: ":443"}},
+		Front: []config.Endpoint{{Network: "tcp", Address: ":443"}, {Network: "vsock", Address: "1443"}},
 		Limits: config.Limits{
 			Requests: 1024, Queued: 512, QueueTimeout: 500 * time.Millisecond, AnswerTimeout: time.Minute,
 		},
@@ -167,6 +178,23 @@ func TestSimulationSparesTheMachine(t *testing.T) {
 	}
 }
 
+// TestSimulationSparesTheMachinesVSOCK: streams are taken by default only where
+// VSOCK is simulated too.
+func TestSimulationSparesTheMachinesVSOCK(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"--fqdn a --link off":                                   "[tcp::443]",
+		"--fqdn a --isolate --vsock dir:/x":                     "[tcp::443 vsock:1443]",
+		"--fqdn a --link off --vsock dir:/x --front tcp::1":     "[tcp::1]",
+		"--fqdn a --link off --front vsock:1443 --parent-cid 1": "[vsock:1443]",
+	} {
+		c, _, err := config.Parse(config.Simulated, strings.Fields(args), nil)
+		if got := fmt.Sprint(c.Front); err != nil || got != want {
+			t.Errorf("%s: %s, %v; want %s", args, got, err, want)
+		}
+	}
+}
+
 func TestValues(t *testing.T) {
 	t.Parallel()
 	base := "--fqdn a --link off --app-api off "
@@ -195,6 +223,14 @@ func TestValues(t *testing.T) {
 		{name: "fronts", args: []string{"--front", "tcp:[::1]:0", "--front", "tcp:127.0.0.1:0", "--front", "tcp:127.0.0.1:0"},
 			got: func(c config.Config) any { return c.Front }, want: []config.Endpoint{
 				{Network: "tcp", Address: "[::1]:0"}, {Network: "tcp", Address: "127.0.0.1:0"}, {Network: "tcp", Address: "127.0.0.1:0"}}},
+		{name: "both roads", got: func(c config.Config) any { return c.Front },
+			want: []config.Endpoint{{Network: "tcp", Address: ":443"}, {Network: "vsock", Address: "1443"}}},
+		{name: "streams alone", args: []string{"--front", "vsock:007"}, got: func(c config.Config) any { return c.Front },
+			want: []config.Endpoint{{Network: "vsock", Address: "7"}}},
+		{name: "apps that are no HTTP servers", args: []string{"--stream", "5432=127.0.0.1:5432", "--stream", "6=unix:/run/a"},
+			got: func(c config.Config) any { return c.Streams }, want: []config.Forward{
+				{Port: 5432, App: config.Endpoint{Network: "tcp", Address: "127.0.0.1:5432"}},
+				{Port: 6, App: config.Endpoint{Network: "unix", Address: "/run/a"}}}},
 		{name: "fronts from the environment", env: []string{"CORRIDOR_FRONT=tcp::1,tcp::2"},
 			got:  func(c config.Config) any { return c.Front },
 			want: []config.Endpoint{{Network: "tcp", Address: ":1"}, {Network: "tcp", Address: ":2"}}},

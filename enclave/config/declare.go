@@ -13,6 +13,7 @@ import (
 // Where nothing else was asked for.
 const (
 	defaultFront      = "tcp::443"
+	defaultStreams    = "vsock:1443"
 	defaultAPISocket  = "unix:/run/corridor/app.sock"
 	defaultAPIAddress = "tcp:127.0.0.1:8080"
 	defaultResolvConf = "/etc/resolv.conf"
@@ -29,7 +30,8 @@ func declare(build Build) *declaration {
 	d.waitForApp = settings.Bool(s, "wait-for-app", "answer the app's requests with 503 until the app has called GET /enclave/ready")
 	d.appAPI = settings.List(s, "app-api", "where the app's own API listens: `unix:PATH or tcp:127.0.0.1:PORT`, or off ("+d.defaultAPIHelp()+")", parseAPI)
 	declareURL(s, d.source, "source-url", "`URL` of the image's source, shown to whoever wants to verify", parseSource)
-	d.front = settings.List(s, "front", "where clients are served: `tcp:HOST:PORT` (default "+defaultFront+")", parseFront)
+	d.front = settings.List(s, "front", "where clients are served: `tcp:HOST:PORT`, or vsock:PORT for streams of the host ("+d.defaultFrontHelp()+")", parseFront)
+	d.streams = settings.List(s, "stream", "relay the host's streams to a VSOCK port to an app that is no HTTP server: `PORT=127.0.0.1:PORT` or PORT=unix:PATH", parseForward)
 
 	d.link = settings.Var(s, "link", "on", "`on or off`: a network through the host", settings.OnOff)
 	d.vsock = settings.Var(s, "vsock", "kernel", "`transport` to the host: "+build.transports(), build.parseVSOCK)
@@ -89,7 +91,7 @@ func (d *declaration) defaultAPIHelp() string {
 func (d *declaration) assemble(rest []string) Config {
 	c := Config{
 		FQDN: *d.fqdn, Source: orNil(d.source), Apps: *d.apps, Limits: d.limits.assemble(),
-		AppArgv: *d.appCmd, WaitForApp: *d.waitForApp, AppAPI: d.assembleAPI(), Front: *d.front,
+		AppArgv: *d.appCmd, WaitForApp: *d.waitForApp, AppAPI: d.assembleAPI(), Front: d.assembleFront(), Streams: *d.streams,
 		Link: Link{
 			On: *d.link, VSOCK: *d.vsock, Parent: *d.parent, Port: *d.linkPort,
 			TAP: *d.tap, MTU: *d.mtu, MAC: *d.mac,
@@ -100,9 +102,6 @@ func (d *declaration) assemble(rest []string) Config {
 	if len(rest) > 0 {
 		c.AppArgv = rest
 	}
-	if len(c.Front) == 0 {
-		c.Front = []Endpoint{{Network: "tcp", Address: ":443"}}
-	}
 	if d.build == Simulated {
 		c.Simulation = d.simulation.assemble()
 	} else {
@@ -112,6 +111,28 @@ func (d *declaration) assemble(rest []string) Config {
 		c.ResolvConf = d.assembleResolvConf()
 	}
 	return c
+}
+
+// defaultFrontHelp is the default of --front in words.
+func (d *declaration) defaultFrontHelp() string {
+	text := "default both " + defaultFront + " and " + defaultStreams
+	if d.build == Simulated {
+		text += ", the latter not with --vsock kernel"
+	}
+	return text
+}
+
+// assembleFront serves both roads. A simulation leaves the machine's own VSOCK
+// alone unless asked.
+func (d *declaration) assembleFront() []Endpoint {
+	if len(*d.front) > 0 {
+		return *d.front
+	}
+	front := []Endpoint{{Network: "tcp", Address: defaultFront[len("tcp:"):]}}
+	if d.build == Simulated && *d.vsock == "kernel" {
+		return front
+	}
+	return append(front, Endpoint{Network: networkVSOCK, Address: defaultStreams[len("vsock:"):]})
 }
 
 // assembleAPI decides where the app's API listens. A simulation that shares the
@@ -168,8 +189,23 @@ func (d *declaration) check(c Config, rest []string) {
 	}
 	d.checkTwice("front", c.Front)
 	d.checkTwice("app-api", c.AppAPI)
+	d.checkStreams(c)
 	if d.build == Simulated {
 		d.simulation.check(s, c)
+	}
+}
+
+// checkStreams rejects a VSOCK port that leads to two places.
+func (d *declaration) checkStreams(c Config) {
+	taken := map[uint32]string{}
+	for _, e := range c.Front {
+		taken[e.VSOCKPort()] = "the front"
+	}
+	for _, f := range c.Streams {
+		if by, ok := taken[f.Port]; ok {
+			d.set.Reject("stream", "VSOCK port %d is taken by %s", f.Port, by)
+		}
+		taken[f.Port] = f.App.String()
 	}
 }
 

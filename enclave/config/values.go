@@ -31,6 +31,18 @@ const (
 	maxUnixPath = 107
 )
 
+// networkVSOCK is the network of an Endpoint whose address is a VSOCK port.
+const networkVSOCK = "vsock"
+
+// VSOCKPort is the port of an endpoint on VSOCK; 0 if it is on another network.
+func (e Endpoint) VSOCKPort() uint32 {
+	if e.Network != networkVSOCK {
+		return 0
+	}
+	port, _ := parsePort(e.Address) // was one when the endpoint was made
+	return port
+}
+
 // String is the endpoint as the user types it.
 func (e Endpoint) String() string { return e.Network + ":" + e.Address }
 
@@ -122,10 +134,35 @@ func parseFront(v string) (Endpoint, error) {
 	switch kind {
 	case "tcp":
 		return parseTCP(rest)
-	case "vsock":
-		return Endpoint{}, errors.New("streams are not carried yet: use tcp:HOST:PORT, which is reached through the link")
+	case networkVSOCK:
+		port, err := parsePort(rest)
+		return Endpoint{Network: networkVSOCK, Address: strconv.FormatUint(uint64(port), 10)}, err
 	}
-	return Endpoint{}, errors.New("not tcp:HOST:PORT")
+	return Endpoint{}, errors.New("neither tcp:HOST:PORT nor vsock:PORT")
+}
+
+// parseForward reads PORT=HOST:PORT or PORT=unix:PATH, where the app is.
+func parseForward(v string) (Forward, error) {
+	from, to, ok := strings.Cut(v, "=")
+	if !ok {
+		return Forward{}, errors.New("neither PORT=127.0.0.1:PORT nor PORT=unix:PATH")
+	}
+	port, err := parsePort(from)
+	if err != nil {
+		return Forward{}, fmt.Errorf("VSOCK port %q %w", from, err)
+	}
+	if path, ok := strings.CutPrefix(to, "unix:"); ok {
+		return Forward{Port: port, App: Endpoint{Network: "unix", Address: path}}, checkUnixPath(path)
+	}
+	app, err := parseTCP(to)
+	if err != nil {
+		return Forward{}, err
+	}
+	host, appPort, _ := net.SplitHostPort(app.Address) // parseTCP joined them
+	if a, err := netip.ParseAddr(host); err != nil || !a.IsLoopback() || appPort == "0" {
+		return Forward{}, errors.New("the app is inside the same enclave: name a loopback address and its port")
+	}
+	return Forward{Port: port, App: app}, nil
 }
 
 // parseAPI refuses every address that something outside the enclave could

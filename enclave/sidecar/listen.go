@@ -13,11 +13,14 @@ import (
 	"github.com/corridor-enclave/corridor/enclave/config"
 )
 
+// A listenFunc opens one endpoint.
+type listenFunc func(context.Context, config.Endpoint) (net.Listener, error)
+
 // listenAll opens every endpoint of the named setting, or none.
-func listenAll(ctx context.Context, setting string, es []config.Endpoint) ([]net.Listener, error) {
+func listenAll(ctx context.Context, setting string, es []config.Endpoint, open listenFunc) ([]net.Listener, error) {
 	var ls []net.Listener
 	for _, e := range es {
-		l, err := listen(ctx, e)
+		l, err := open(ctx, e)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("--%s %s: %w", setting, e, explain(err)), closeAll(ls))
 		}

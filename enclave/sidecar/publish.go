@@ -9,6 +9,7 @@ type published struct {
 	FQDN       string        `json:"fqdn,omitempty"`
 	SourceURL  string        `json:"source_url,omitempty"`
 	Front      []string      `json:"front"`
+	Streams    []uint32      `json:"streams,omitempty"`
 	TLS        bool          `json:"tls"`
 	App        bool          `json:"app"`
 	WaitForApp bool          `json:"wait_for_app"`
@@ -35,6 +36,9 @@ func publish(c config.Config) published {
 	}
 	for _, e := range c.Front {
 		p.Front = append(p.Front, e.String())
+	}
+	for _, f := range c.Streams {
+		p.Streams = append(p.Streams, f.Port)
 	}
 	if c.Link.On {
 		p.Link.MTU = c.Link.MTU

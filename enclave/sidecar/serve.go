@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/corridor-enclave/corridor/attestation"
 	"github.com/corridor-enclave/corridor/attestation/issuer"
 	"github.com/corridor-enclave/corridor/attestation/nsm"
@@ -39,17 +41,30 @@ func (s *Sidecar) beginModule(ctx context.Context) error {
 // beginListeners takes every address before the app starts or a client is
 // served, so that a busy port ends the sidecar while nobody relies on it.
 func (s *Sidecar) beginListeners(ctx context.Context) (err error) {
-	if s.fronts, err = listenAll(ctx, "front", s.cfg.Settings.Front); err != nil {
-		return err
+	if s.fronts, err = listenAll(ctx, "front", s.cfg.Settings.Front, s.listenFront); err == nil {
+		s.apis, err = listenAll(ctx, "app-api", s.cfg.Settings.AppAPI, listen)
 	}
-	if s.apis, err = listenAll(ctx, "app-api", s.cfg.Settings.AppAPI); err != nil {
-		return errors.Join(err, closeAll(s.fronts))
+	if err == nil {
+		err = s.beginForwarders()
+	}
+	if err != nil {
+		return errors.Join(err, s.endListeners())
 	}
 	return nil
 }
 
-// endListeners closes those that no server got: servers close their own.
-func (s *Sidecar) endListeners() error { return closeAll(slices.Concat(s.fronts, s.apis)) }
+// endListeners closes those that no server got, servers close their own, and waits
+// for connections that linger.
+func (s *Sidecar) endListeners() error {
+	err := closeAll(slices.Concat(s.fronts, s.apis))
+	for _, f := range s.forwarders {
+		err = errors.Join(err, f.Close())
+	}
+	for _, l := range s.inbound {
+		l.Wait()
+	}
+	return err
+}
 
 func closeAll(ls []net.Listener) error {
 	var errs []error
@@ -128,7 +143,15 @@ func (s *Sidecar) beginFront(context.Context) (err error) {
 	return err
 }
 
-func (s *Sidecar) runFront(ctx context.Context) error { return s.front.Run(ctx) }
+// runFront runs everything that clients reach, which all drain at the same time.
+func (s *Sidecar) runFront(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.front.Run(ctx) })
+	for _, f := range s.forwarders {
+		g.Go(func() error { return f.Run(ctx) })
+	}
+	return g.Wait()
+}
 
 func (s *Sidecar) closeProxy() error {
 	if s.proxy != nil {

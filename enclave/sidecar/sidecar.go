@@ -34,6 +34,7 @@ import (
 	"github.com/corridor-enclave/corridor/enclave/certs"
 	"github.com/corridor-enclave/corridor/enclave/config"
 	"github.com/corridor-enclave/corridor/enclave/front"
+	"github.com/corridor-enclave/corridor/enclave/inbound"
 	"github.com/corridor-enclave/corridor/enclave/supervise"
 	"github.com/corridor-enclave/corridor/revproxy"
 	"github.com/corridor-enclave/corridor/tapstack"
@@ -51,7 +52,7 @@ const (
 // Config is what a Sidecar needs beside its settings: the outside world.
 type Config struct {
 	Settings config.Config
-	// Transport reaches the host. It is not used if the link is off.
+	// Transport reaches the host, and is where the host's streams come in.
 	Transport vsockconn.Transport
 	// Module is the security module, owned by the Sidecar from New on.
 	Module nsm.Module
@@ -81,7 +82,9 @@ type Sidecar struct {
 	link         *tapstack.Link
 	certificates *certs.SelfSigned
 	fronts, apis []net.Listener
-	config       attestation.Digest // as measured; zero without a module
+	config       attestation.Digest   // as measured; zero without a module
+	inbound      []*inbound.Listener  // of fronts, those that take streams
+	forwarders   []*inbound.Forwarder // streams for apps that are no HTTP servers
 	api          *appapi.API
 	issuer       *issuer.Issuer // of no use without certificates
 	front        *front.Front

@@ -355,7 +355,7 @@ func TestSocketsThatAreInTheWay(t *testing.T) {
 	old.SetUnlinkOnClose(false)
 	old.Close()
 	for path, works := range map[string]bool{file: false, live: false, stale: true} {
-		ls, err := listenAll(t.Context(), "app-api", []config.Endpoint{{Network: "unix", Address: path}})
+		ls, err := listenAll(t.Context(), "app-api", []config.Endpoint{{Network: "unix", Address: path}}, listen)
 		if (err == nil) != works {
 			t.Errorf("listening on %s: %v; want it to work: %v", filepath.Base(path), err, works)
 		}
