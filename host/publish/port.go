@@ -92,8 +92,8 @@ func (q *port) leave(client netip.Addr) {
 // refuse resets a client who is one too many.
 func (q *port) refuse(client net.Conn, from netip.AddrPort, why refusal) {
 	q.refusals[why].Add(1)
-	reset(client)
 	q.failed("client refused", from.String(), errors.New(why.String()))
+	reset(client)
 }
 
 // pause reports whether to go on accepting.
