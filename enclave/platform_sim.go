@@ -39,7 +39,7 @@ func newTransport(cfg config.Config) (vsockconn.Transport, error) {
 // openModule makes the simulated module and writes down what a verifier needs to
 // accept it.
 func openModule(cfg config.Config, _ *slog.Logger) (nsm.Module, error) {
-	m, err := attestationtest.NewModule(attestationtest.Options{Seed: cfg.Simulation.NSMSeed, Debug: cfg.Simulation.NSMDebug})
+	m, err := attestationtest.NewModule(attestationtest.Options{Seed: cfg.Simulation.NSMSeed, Debug: cfg.Simulation.NSMDebug, Latency: cfg.Simulation.NSMLatency})
 	if err != nil {
 		return nil, err
 	}

@@ -124,6 +124,8 @@ type Simulation struct {
 	NSMOut string
 	// NSMDebug makes the module measure zeros, like an enclave in debug mode.
 	NSMDebug bool
+	// NSMLatency is how long the simulated module takes for each answer.
+	NSMLatency time.Duration
 	// PlainHTTP turns TLS off.
 	PlainHTTP bool
 }

@@ -88,8 +88,8 @@ func TestMistakes(t *testing.T) {
 			want: []string{`CORRIDOR_FQDN="a b": not a host name`, `CORRIDOR_MTU="1": is outside`}},
 
 		{name: "simulated VSOCK in production", args: "--fqdn a --vsock dir:/x", want: []string{`--vsock "dir:/x": this binary knows kernel only`}},
-		{name: "simulation in production", args: "--fqdn a --isolate --cid 1 --nsm sim --nsm-seed x --nsm-out x --nsm-debug --tls off",
-			want: []string{"--isolate: unknown", "--cid: unknown", "--nsm: unknown", "--nsm-seed: unknown", "--nsm-out: unknown", "--nsm-debug: unknown", "--tls: unknown"}},
+		{name: "simulation in production", args: "--fqdn a --isolate --cid 1 --nsm sim --nsm-seed x --nsm-out x --nsm-debug --nsm-latency 1ms --tls off",
+			want: []string{"--isolate: unknown", "--cid: unknown", "--nsm: unknown", "--nsm-seed: unknown", "--nsm-out: unknown", "--nsm-debug: unknown", "--nsm-latency: unknown", "--tls: unknown"}},
 
 		{name: "hybrid", build: config.Simulated, args: "--fqdn a --isolate --vsock hybrid:/x", want: []string{`--vsock "hybrid:/x": is the host's side`}},
 		{name: "dir of nothing", build: config.Simulated, args: "--fqdn a --isolate --vsock dir:", want: []string{`--vsock "dir:": neither kernel`}},
@@ -335,4 +335,16 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestModuleLatency: the simulated module answers at once unless it is told to
+// take its time.
+func TestModuleLatency(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]time.Duration{"--tls off --link off": 0, "--tls off --link off --nsm-latency 1.1ms": 1100 * time.Microsecond} {
+		c, _, err := config.Parse(config.Simulated, strings.Fields(args), nil)
+		if err != nil || c.Simulation.NSMLatency != want {
+			t.Errorf("%s: %v, %v; want %v", args, c.Simulation.NSMLatency, err, want)
+		}
+	}
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"time"
+
 	"github.com/corridor-enclave/corridor/tapstack/settings"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
@@ -17,6 +19,7 @@ type simulation struct {
 	nsmSeed  *string
 	nsmOut   *string
 	nsmDebug *bool
+	latency  *time.Duration
 	tls      *bool
 }
 
@@ -27,13 +30,14 @@ func (m *simulation) declare(s *settings.Set) {
 	m.nsmSeed = settings.Var(s, "nsm-seed", defaultSeed, "`text` that determines the simulated module's root and measurements", parseText)
 	m.nsmOut = settings.Var(s, "nsm-out", "", "`folder` to write root.pem and policy.toml of the simulated module to", parseText)
 	m.nsmDebug = settings.Bool(s, "nsm-debug", "measure zeros, like an enclave in debug mode")
+	m.latency = settings.Var(s, "nsm-latency", "0", "how `long` the simulated module takes for each answer; a real one takes about 1.1ms", parseOptionalTimeout)
 	m.tls = settings.Var(s, "tls", "on", "`on or off`: off serves plain HTTP, without any proof", settings.OnOff)
 }
 
 func (m *simulation) assemble() Simulation {
 	return Simulation{
 		Isolate: *m.isolate, CID: *m.cid,
-		NSMSeed: *m.nsmSeed, NSMOut: *m.nsmOut, NSMDebug: *m.nsmDebug,
+		NSMSeed: *m.nsmSeed, NSMOut: *m.nsmOut, NSMDebug: *m.nsmDebug, NSMLatency: *m.latency,
 		PlainHTTP: !*m.tls,
 	}
 }
