@@ -59,7 +59,7 @@ func TestIntervalCovers(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
 	covered := 0
-	const trials = 400
+	const trials = 200
 	for i := range trials {
 		values := make([]float64, 10)
 		for j := range values {
@@ -131,7 +131,7 @@ func TestCompareProbability(t *testing.T) {
 	}
 }
 
-// TestCompareKeepsSilent compares a thousand times what is the same, with the
+// TestCompareKeepsSilent compares three hundred times what is the same, with the
 // noise of a shared machine: fewer than one in a hundred may be called different.
 // And it finds what is a quarter slower in most cases.
 func TestCompareKeepsSilent(t *testing.T) {
@@ -144,7 +144,7 @@ func TestCompareKeepsSilent(t *testing.T) {
 		}
 		return values
 	}
-	const trials = 1000
+	const trials = 300
 	invented, found := 0, 0
 	for i := range trials {
 		if statistics.Compare(draw(100), draw(100), 0.08, uint64(i)).Real {
