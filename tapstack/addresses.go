@@ -38,8 +38,11 @@ func HostAliasAddr() netip.Addr { return linkAddr(254) }
 // GatewayMAC is the gateway's hardware address, 5a:94:ef:e4:0c:dd. The caller
 // owns the returned slice.
 func GatewayMAC() net.HardwareAddr {
-	return net.HardwareAddr{0x5a, 0x94, 0xef, 0xe4, 0x0c, 0xdd}
+	mac := gatewayMAC()
+	return mac[:]
 }
+
+func gatewayMAC() [macLen]byte { return [macLen]byte{0x5a, 0x94, 0xef, 0xe4, 0x0c, 0xdd} }
 
 // EnclaveMAC is the enclave's hardware address where none is configured,
 // ba:aa:ad:c0:ff:ee. The caller owns the returned slice.

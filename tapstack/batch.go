@@ -60,7 +60,7 @@ func (b *Batch) Next() []byte {
 // no frame. A frame that is too long or too short for the link is left out.
 func (b *Batch) Commit(n int) {
 	size := n - OffloadHeader
-	fits := size >= MinFrame && size <= MaxFrame
+	fits := size >= MinFrame && size <= MaxFrame && !b.isForNeighbour(size)
 	if n > 0 && !fits {
 		b.tooLong++
 	}
@@ -79,14 +79,31 @@ func (b *Batch) Commit(n int) {
 	}
 }
 
+// isForNeighbour reports whether the frame in the plain framing would be carried
+// on, by the switch of gvproxy, to another machine that takes no segments larger
+// than its MTU. The kernel sends them again in small ones.
+func (b *Batch) isForNeighbour(size int) bool {
+	if b.framing == Extended || size < MinFrame {
+		return false
+	}
+	frame := b.buf[b.end+plainHeader-OffloadHeader:]
+	return frame[offGSOType] != gsoNone && !isForGateway(frame)
+}
+
+// isForGateway reports whether the frame, which begins with its virtio-net
+// header, goes to the host itself.
+func isForGateway(frame []byte) bool {
+	return [macLen]byte(frame[OffloadHeader:]) == gatewayMAC()
+}
+
 // commitPlain drops the virtio-net header. Large TCP segments and their
-// unfinished checksums stay: who speaks plain is a user-space stack that ends
-// every connection itself and verifies no checksum of TCP; datagrams it may pass
-// on, so theirs are finished.
+// unfinished checksums stay where they go to the host: it is a user-space stack
+// that ends every connection itself and verifies no checksum of TCP. All other
+// checksums are finished.
 func (b *Batch) commitPlain(size int, fits bool) {
 	from := b.end + plainHeader - OffloadHeader
 	frame := b.buf[from : from+OffloadHeader+max(size, 0)]
-	if fits && binary.LittleEndian.Uint16(frame[offCsumField:]) == udpChecksum {
+	if fits && (binary.LittleEndian.Uint16(frame[offCsumField:]) != tcpChecksum || !isForGateway(frame)) {
 		FinishChecksum(frame)
 	}
 	copy(frame, b.covered[:])
