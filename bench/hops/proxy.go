@@ -176,7 +176,7 @@ func (s *Setup) configured(called, pkg string, config func(dir, listen, app, cer
 		scheme = "https"
 	}
 	s.running.URL = scheme + "://" + listen + smallAnswer
-	_, err = s.start(program{name: called, role: report.Subject, path: path, args: append(args, file), workers: true})
+	_, err = s.start(program{name: called, role: report.Subject, path: path, args: append(args, file), workers: called == "nginx"})
 	return err
 }
 
