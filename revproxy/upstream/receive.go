@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
 	"os"
 )
 
 // receive reads the head of the final answer, and passes the informational ones
-// before it to the trace of the request's context. Their number is bounded by
-// MaxHeaderBytes, which they share.
+// before it on. Their number is bounded by MaxHeaderBytes, which they share.
 func (x *exchange) receive() (*http.Response, error) {
 	x.c.expect(x.t.cfg.MaxHeaderBytes)
 	if _, err := x.c.br.Peek(1); err != nil {
@@ -35,22 +32,16 @@ func (x *exchange) receive() (*http.Response, error) {
 		case res.StatusCode < 100 || res.StatusCode > 199:
 			return x.final(res), nil
 		}
-		if err := x.inform(res); err != nil {
+		if res.StatusCode == http.StatusContinue && x.sending != nil {
+			x.sending.goAhead()
+		}
+		if x.inform == nil {
+			continue
+		}
+		if err := x.inform(res.StatusCode, res.Header); err != nil {
 			return nil, err
 		}
 	}
-}
-
-// inform passes an informational answer on.
-func (x *exchange) inform(res *http.Response) error {
-	if res.StatusCode == http.StatusContinue && x.sending != nil {
-		x.sending.goAhead()
-	}
-	trace := httptrace.ContextClientTrace(x.req.Context())
-	if trace == nil || trace.Got1xxResponse == nil {
-		return nil
-	}
-	return trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header))
 }
 
 // final prepares the body of an answer.
@@ -70,8 +61,11 @@ func (x *exchange) final(res *http.Response) *http.Response {
 
 // tunnel hands the connection over: what follows is not HTTP.
 func (x *exchange) tunnel(res *http.Response) (*http.Response, error) {
-	if x.sending != nil && !x.sending.complete() {
-		return nil, errors.New("upstream: the app switched protocols within the request")
+	if x.sending != nil {
+		<-x.sending.sent // the old protocol goes on to the end of the request (RFC 9110 7.8)
+		if !x.sending.complete() {
+			return nil, errors.New("upstream: the app switched protocols within the request")
+		}
 	}
 	if !x.release() {
 		return nil, fmt.Errorf("upstream: switching protocols: %w", io.ErrUnexpectedEOF)

@@ -11,6 +11,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"sync"
 	"time"
 )
@@ -71,10 +73,23 @@ func New(c Config) *Transport {
 // CloseIdleConnections closes the unused connections. Exchanges under way go on.
 func (t *Transport) CloseIdleConnections() { t.idle.closeAll() }
 
-// RoundTrip sends a request and returns when the head of the answer is there.
+// RoundTrip does as Exchange, and gives informational answers to the trace of the
+// request's context.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	trace := httptrace.ContextClientTrace(req.Context())
+	if trace == nil || trace.Got1xxResponse == nil {
+		return t.Exchange(req, nil)
+	}
+	return t.Exchange(req, func(code int, h http.Header) error {
+		return trace.Got1xxResponse(code, textproto.MIMEHeader(h))
+	})
+}
+
+// Exchange sends a request and returns when the head of the answer is there.
 // The caller reads the answer's body or closes it. The request's body is read in
 // another goroutine, possibly a moment longer than the answer's body, and always
-// closed.
+// closed. Informational answers are given to inform, in this goroutine, unless it
+// is nil; its error ends the exchange.
 //
 // An idempotent request without a body is sent again, once and on a new
 // connection, if a kept connection ended without a byte of the answer (RFC 9110
@@ -83,13 +98,13 @@ func (t *Transport) CloseIdleConnections() { t.idle.closeAll() }
 // Errors: what Dial returned; ErrHead; the context's; os.ErrDeadlineExceeded if a
 // timeout passed; io.EOF, io.ErrUnexpectedEOF or an errno if the app ended the
 // connection; else the answer is not HTTP.
-func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+func (t *Transport) Exchange(req *http.Request, inform func(code int, fields http.Header) error) (*http.Response, error) {
 	if err := check(req); err != nil {
 		closeBody(req)
 		return nil, err
 	}
 	if c := t.idle.take(); c != nil {
-		res, err := t.exchange(c, req)
+		res, err := t.carry(c, req, inform)
 		if err == nil || !errors.Is(err, errStale) || !replayable(req) {
 			return res, err
 		}
@@ -99,7 +114,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, err
 	}
-	return t.exchange(c, req)
+	return t.carry(c, req, inform)
 }
 
 func (t *Transport) dial(ctx context.Context) (*conn, error) {
@@ -132,13 +147,14 @@ type exchange struct {
 	c   *conn
 	req *http.Request
 
-	release func() bool // takes the context's hand off the connection
+	inform  func(code int, fields http.Header) error // nil: nobody wants to know
+	release func() bool                              // takes the context's hand off the connection
 
 	sending *sending // nil if the request has no body
 }
 
-func (t *Transport) exchange(c *conn, req *http.Request) (*http.Response, error) {
-	x := &exchange{t: t, c: c, req: req}
+func (t *Transport) carry(c *conn, req *http.Request, inform func(int, http.Header) error) (*http.Response, error) {
+	x := &exchange{t: t, c: c, req: req, inform: inform}
 	x.release = context.AfterFunc(req.Context(), func() { _ = c.Close() })
 	sendErr := x.send()
 	res, err := x.receive()
