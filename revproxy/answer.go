@@ -7,30 +7,40 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 )
 
 // errUnaskedUpgrade reports a 101 without a word of Upgrade from either side.
 var errUnaskedUpgrade = errors.New("revproxy: the app switched protocols unasked")
 
-// keepForm checks the head of an answer, and keeps its framing honest towards
-// the client. ReverseProxy has removed the hop-by-hop fields before.
-func keepForm(res *http.Response) error {
-	x := exchangeOf(res.Request)
+// errOtherUpgrade reports a 101 to another protocol than asked for.
+var errOtherUpgrade = errors.New("revproxy: the app switched to another protocol")
+
+// checkHead refuses answers that cannot be passed on.
+func checkHead(x *exchange, res *http.Response) error {
 	switch {
 	case res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols:
 		return fmt.Errorf("revproxy: the app answered with status %d", res.StatusCode)
-	case res.StatusCode == http.StatusSwitchingProtocols && x.in.Header.Get("Upgrade") == "":
-		return errUnaskedUpgrade
-	case res.StatusCode == http.StatusSwitchingProtocols:
+	case res.StatusCode != http.StatusSwitchingProtocols:
 		return nil
+	case x.upgrade == "":
+		return errUnaskedUpgrade
+	case !strings.EqualFold(upgradeOf(res.Header), x.upgrade):
+		return errOtherUpgrade
 	}
+	return nil
+}
+
+// keepForm takes the fields of the app's connection away, and keeps the framing
+// of an answer honest towards the client.
+func keepForm(x *exchange, res *http.Response) {
+	hopOf(res.Header).strip(res.Header)
 	if x.in.ProtoMajor == 1 && (x.unread() || lastOfConnection(x.in)) {
 		res.Header.Set("Connection", "close")
 	}
 	if res.ContentLength < 0 && len(res.TransferEncoding) == 0 && res.ProtoMajor == 1 && x.in.Method != http.MethodHead {
 		keepOpenEnded(x, res)
 	}
-	return nil
 }
 
 // keepOpenEnded keeps an answer without a length without a length: "identity"

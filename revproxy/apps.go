@@ -3,7 +3,6 @@ package revproxy
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -32,7 +31,7 @@ type apps struct {
 
 // A member is one of them.
 type member struct {
-	roundTripper
+	carrier
 	dial  func(context.Context) (net.Conn, error)
 	host  string       // what an HTTP/1.0 request without Host is taken for
 	exact bool         // targets are sent byte by byte
@@ -75,7 +74,7 @@ func newMember(c Config, app *url.URL) (*member, error) {
 		}
 		return conn, err
 	}
-	m.roundTripper = newTransport(c, m.dial, app.Scheme == "h2c")
+	m.carrier = newCarrier(c, m.dial, app.Scheme == "h2c")
 	return m, nil
 }
 
@@ -132,22 +131,9 @@ func (a *apps) best(tried map[*member]bool) *member {
 	return best
 }
 
-// RoundTrip sends a request to an app. The exchange remembers which.
-func (a *apps) RoundTrip(req *http.Request) (*http.Response, error) {
-	x := exchangeOf(req)
-	body := req.Body
-	if body != nil {
-		req.Body = unclosed{body} // an app that cannot be reached must not end it
-	}
-	res, err := a.try(req, x)
-	if err != nil && body != nil {
-		_ = body.Close()
-	}
-	return res, err
-}
-
-// try goes from app to app until one accepts a connection.
-func (a *apps) try(req *http.Request, x *exchange) (*http.Response, error) {
+// exchange sends a request to an app, going from one to the next until one
+// accepts a connection. x remembers which.
+func (a *apps) exchange(req *http.Request, x *exchange, inform func(int, http.Header) error) (*http.Response, error) {
 	var tried map[*member]bool
 	begin, pause := time.Now(), 5*time.Millisecond
 	for {
@@ -157,7 +143,7 @@ func (a *apps) try(req *http.Request, x *exchange) (*http.Response, error) {
 			req.Host = m.host
 		}
 		setTarget(req.URL, x.in.RequestURI, m.exact)
-		res, err := m.RoundTrip(req)
+		res, err := m.Exchange(req, inform)
 		if err == nil || !unreached(err) || x.Err() != nil {
 			return res, err
 		}
@@ -200,10 +186,3 @@ func (a *apps) CloseIdleConnections() {
 		m.CloseIdleConnections()
 	}
 }
-
-// unclosed is a body that its reader does not close: ReverseProxy does, when the
-// handler returns.
-type unclosed struct{ io.Reader }
-
-// Close does nothing.
-func (unclosed) Close() error { return nil }

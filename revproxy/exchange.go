@@ -5,13 +5,14 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 )
 
 // An exchange follows one request, to tell a client's fault from the app's when
-// the transport gives up, and to carry its trailers over. It is the context of
-// the request to the app, and the body if there is one.
+// the way to the app fails, and to carry its trailers over. It is the context of
+// the request to the app, and its body if there is one.
 type exchange struct {
 	context.Context
 	in   *http.Request // as the server made it: its Trailer is filled at the end of the body
@@ -19,27 +20,14 @@ type exchange struct {
 	body io.ReadCloser // nil if there is none
 	out  http.Header   // the trailers of the request to the app
 	app  *member       // which app it is with; nil: none
+	url  url.URL       // what of it the app gets
+
+	upgrade string // the protocol that the client wants to switch to
 
 	reading sync.Mutex            // held while the body is read
 	ended   atomic.Bool           // the body has been read to its end
+	over    atomic.Bool           // the handler has returned, and the body is the server's
 	fault   atomic.Pointer[error] // why the client's body could not be read
-}
-
-// exchangeKey is the context key of an *exchange.
-type exchangeKey struct{}
-
-// Value finds the exchange itself, and else what the server put there.
-func (x *exchange) Value(key any) any {
-	if key == (exchangeKey{}) {
-		return x
-	}
-	return x.Context.Value(key)
-}
-
-// exchangeOf finds the exchange that a request to the app belongs to.
-func exchangeOf(r *http.Request) *exchange {
-	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
-	return x
 }
 
 // move takes the request from one app to another, which has counted it already.
@@ -50,6 +38,12 @@ func (x *exchange) move(to *member) {
 	x.app = to
 }
 
+// end leaves the app, and the body to the server.
+func (x *exchange) end() {
+	x.move(nil)
+	x.over.Store(true)
+}
+
 // unread reports whether some of the body is still to come from the client.
 func (x *exchange) unread() bool {
 	return x.in.Body != nil && x.in.ContentLength != 0 && !x.ended.Load()
@@ -58,11 +52,12 @@ func (x *exchange) unread() bool {
 // trailer makes the trailers of the request to the app out of those that the
 // client announced.
 func (x *exchange) trailer(announced http.Header) http.Header {
-	dropForwarding(announced)
-	if announced == nil {
-		announced = http.Header{} // for those that the client does not announce
+	x.out = make(http.Header, len(announced)) // never nil: for those that the client does not announce
+	for field := range announced {
+		if mayTrail(field) {
+			x.out[field] = nil
+		}
 	}
-	x.out = announced
 	return x.out
 }
 
@@ -70,13 +65,16 @@ func (x *exchange) trailer(announced http.Header) http.Header {
 func (x *exchange) Read(p []byte) (int, error) {
 	x.reading.Lock()
 	defer x.reading.Unlock()
+	if x.over.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := x.body.Read(p)
 	switch {
 	case err == nil:
 	case err == io.EOF:
 		x.carryTrailers()
 		x.ended.Store(true)
-	case errors.Is(err, http.ErrBodyReadAfterClose): // the transport had enough; not the client's doing
+	case errors.Is(err, http.ErrBodyReadAfterClose): // the way to the app had enough; not the client's doing
 	default:
 		x.fault.CompareAndSwap(nil, &err)
 	}
@@ -93,22 +91,24 @@ func (x *exchange) settle() {
 }
 
 // carryTrailers copies the trailers, which the server has just parsed. The
-// transport looks at them after this Read, in the same goroutine. What frames or
-// routes a message has no place there (RFC 9110 6.5.1).
+// way to the app looks at them after this Read, in the same goroutine.
 func (x *exchange) carryTrailers() {
 	if x.out == nil {
 		return
 	}
 	for field, values := range x.in.Trailer {
-		switch field {
-		case "Content-Length", "Transfer-Encoding", "Trailer", "Host", "Connection", "Upgrade", "Te", "Keep-Alive":
-		default:
-			if !isForwarding(field) {
-				x.out[field] = values
-			}
+		if mayTrail(field) {
+			x.out[field] = values
 		}
 	}
 }
 
-// Close closes the client's body.
-func (x *exchange) Close() error { return x.body.Close() }
+// mayTrail reports whether a trailer is passed on. What frames or routes a
+// message has no place there (RFC 9110 6.5.1).
+func mayTrail(field string) bool {
+	return field != "Content-Length" && field != "Host" && !hop{}.has(field) && !isForwarding(field)
+}
+
+// Close leaves the client's body to the server, which closes it when the handler
+// returns: before, that could wait for the client.
+func (x *exchange) Close() error { return nil }

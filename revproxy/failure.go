@@ -52,6 +52,10 @@ func badTarget() failure {
 	return failure{status: http.StatusBadRequest, cause: RequestError, reason: "the request target is not a path"}
 }
 
+func badUpgrade() failure {
+	return failure{status: http.StatusBadRequest, cause: RequestError, reason: "the Upgrade field is malformed"}
+}
+
 func targetTooLong(limit int) failure {
 	return failure{status: http.StatusRequestURITooLong, cause: RequestError, reason: fmt.Sprintf("the request target is longer than %d bytes", limit)}
 }
@@ -72,13 +76,12 @@ func loop() failure {
 	return failure{status: http.StatusLoopDetected, cause: LoopDetected, reason: "the request has been here before"}
 }
 
-// fail answers a request that the transport could not carry out.
-func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
-	x := exchangeOf(r)
+// fail answers a request that could not be carried out.
+func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
 	x.settle()
 	f, ok := clientFailure(x)
 	if !ok {
-		f = appFailure(r, err)
+		f = appFailure(err)
 	}
 	p.answer(w, r, x, f, err)
 }
@@ -122,7 +125,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, x *exchange, f fa
 // report logs a failure.
 func (p *Proxy) report(ctx context.Context, level slog.Level, x *exchange, f failure, err error) {
 	attrs := []slog.Attr{slog.Int("status", f.status), slog.String("cause", f.cause.String()), slog.String("request", x.id)}
-	if f.crowd {
+	if f.crowd || f.status == statusClientGone { // there may be many
 		more, ok := p.crowd.turn(time.Now())
 		if !ok {
 			return
@@ -194,7 +197,7 @@ func cut(err error) bool {
 // appFailure says what went wrong between the proxy and the app. Where net/http
 // has no error value for a case, its text is looked at, and a change of that
 // text makes the cause less exact, not the status wrong.
-func appFailure(r *http.Request, err error) failure {
+func appFailure(err error) failure {
 	bad := func(c Cause, reason string) failure {
 		return failure{status: http.StatusBadGateway, cause: c, reason: reason}
 	}
@@ -218,9 +221,7 @@ func appFailure(r *http.Request, err error) failure {
 		return bad(ResponseHeader, "the head of the app's answer is too large")
 	case cut(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), strings.Contains(err.Error(), "server closed idle connection"):
 		return bad(ConnectionTerminated, "the app closed the connection without an answer")
-	case strings.HasPrefix(err.Error(), "client tried to switch"):
-		return failure{status: http.StatusBadRequest, cause: RequestError, reason: "the Upgrade field is malformed"}
-	case errors.Is(err, errUnaskedUpgrade), r.Header.Get("Upgrade") != "" && strings.Contains(err.Error(), "switch"):
+	case errors.Is(err, errUnaskedUpgrade), errors.Is(err, errOtherUpgrade):
 		return bad(UpgradeFailed, "the app switched to another protocol than asked for")
 	}
 	return bad(ProtocolError, "the app's answer is not valid HTTP")

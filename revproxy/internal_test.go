@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"syscall"
@@ -54,8 +53,7 @@ func TestAppFailure(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := httptest.NewRequest(http.MethodGet, "/", nil)
-			if f := appFailure(r, tt.err); f.status != tt.status || f.cause != tt.cause || f.reason == "" {
+			if f := appFailure(tt.err); f.status != tt.status || f.cause != tt.cause || f.reason == "" {
 				t.Fatalf("%v is %+v; want %d %s", tt.err, f, tt.status, tt.cause)
 			}
 		})

@@ -8,10 +8,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"strings"
 	"sync/atomic"
 )
@@ -54,9 +52,9 @@ type Counts struct {
 // Proxy-Status field (RFC 9209) with the cause.
 type Proxy struct {
 	config    Config
-	engine    *httputil.ReverseProxy
 	apps      *apps
 	admission *admission
+	buffers   bufferPool
 	mark      string // what of Via is ours alone
 	hosts     map[string]bool
 
@@ -88,14 +86,6 @@ func New(c Config) (*Proxy, error) {
 	for _, h := range c.Hosts {
 		p.hosts[hostName(h)] = true
 	}
-	p.engine = &httputil.ReverseProxy{
-		Rewrite:        p.rewrite,
-		Transport:      apps,
-		BufferPool:     &bufferPool{},
-		ModifyResponse: keepForm,
-		ErrorHandler:   p.fail,
-		ErrorLog:       slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
-	}
 	return p, nil
 }
 
@@ -121,9 +111,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.pass(w, r, x)
 }
 
-// pass hands a request that has been admitted to the engine.
+// pass passes a request on that has been admitted.
 func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, x *exchange) {
-	if t := p.config.RequestTimeout; t > 0 && r.Header.Get("Upgrade") == "" {
+	x.upgrade = upgradeOf(r.Header)
+	if t := p.config.RequestTimeout; t > 0 && x.upgrade == "" {
 		var cancel context.CancelFunc
 		x.Context, cancel = context.WithTimeout(x.Context, t)
 		defer cancel()
@@ -139,12 +130,8 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, x *exchange) {
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
 	}
-	defer x.move(nil)
-	r = r.WithContext(x)
-	if x.body != nil {
-		r.Body = x
-	}
-	p.engine.ServeHTTP(w, r)
+	defer x.end()
+	p.forward(w, r, x)
 }
 
 // allowed is the Allow field: what is not here is refused, whatever the app says.

@@ -2,30 +2,11 @@ package revproxy
 
 import (
 	"net/http"
-	"net/http/httputil"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 )
-
-// rewrite makes the request to the app. ReverseProxy has removed the hop-by-hop
-// fields before, and the parts of the query that net/url does not like.
-func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
-	in, out := pr.In, pr.Out
-	x := exchangeOf(in)
-	out.URL.Scheme, out.Host = "http", in.Host // its host and its target depend on the app
-	if x.body != nil {
-		out.Trailer = x.trailer(out.Trailer)
-	}
-	if out.Method == http.MethodOptions {
-		countDown(out.Header)
-	}
-	dropForwarding(out.Header)
-	setForwarding(out.Header, in)
-	out.Header["X-Request-Id"] = []string{x.id}
-	out.Header.Add("Via", strings.TrimPrefix(in.Proto, "HTTP/")+" "+p.mark)
-}
 
 // setTarget makes the target of the request to the app: the bytes that came,
 // without the scheme and the authority of an absolute form. If it is not exact,
@@ -79,15 +60,6 @@ func isForwarding(field string) bool {
 		return true
 	}
 	return strings.HasPrefix(field, "X-Forwarded-")
-}
-
-// dropForwarding removes what a client claims about where it is.
-func dropForwarding(h http.Header) {
-	for field := range h {
-		if isForwarding(field) {
-			delete(h, field)
-		}
-	}
 }
 
 // setForwarding says what the proxy knows about where a request comes from.

@@ -4,15 +4,19 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"sync"
 	"time"
 
 	"github.com/corridor-enclave/corridor/revproxy/upstream"
 )
 
-// A roundTripper is a way to speak to the app.
-type roundTripper interface {
-	http.RoundTripper
+// A carrier is a way to speak to an app.
+type carrier interface {
+	// Exchange sends a request and returns the final answer; informational ones
+	// go to inform, none of them once Exchange has returned.
+	Exchange(req *http.Request, inform func(code int, fields http.Header) error) (*http.Response, error)
 	CloseIdleConnections()
 }
 
@@ -22,10 +26,10 @@ func dialer(c Config, network, address string) func(context.Context) (net.Conn, 
 	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, network, address) }
 }
 
-// newTransport makes the pool of connections to one app. HTTP/2 is used only if
+// newCarrier makes the pool of connections to one app. HTTP/2 is used only if
 // asked for: the app is next door, and HTTP/1.1 gives each request a connection
 // of its own.
-func newTransport(c Config, dial func(context.Context) (net.Conn, error), h2c bool) roundTripper {
+func newCarrier(c Config, dial func(context.Context) (net.Conn, error), h2c bool) carrier {
 	if !c.NetHTTP && !h2c {
 		return upstream.New(upstream.Config{
 			Dial:            dial,
@@ -40,7 +44,7 @@ func newTransport(c Config, dial func(context.Context) (net.Conn, error), h2c bo
 	var protocols http.Protocols
 	protocols.SetHTTP1(!h2c)
 	protocols.SetUnencryptedHTTP2(h2c)
-	return &http.Transport{
+	return netHTTP{&http.Transport{
 		Protocols:              &protocols,
 		Proxy:                  nil, // never take a detour because of an environment variable
 		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
@@ -53,13 +57,38 @@ func newTransport(c Config, dial func(context.Context) (net.Conn, error), h2c bo
 		DisableCompression:     true, // or the transport would ask for gzip and unpack it
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         16 << 10,
-	}
+	}}
 }
 
-// bufferSize is what ReverseProxy would allocate for each body.
+// netHTTP carries requests by net/http.
+type netHTTP struct{ *http.Transport }
+
+// Exchange is RoundTrip with a trace, which another goroutine may call a moment
+// longer.
+func (t netHTTP) Exchange(req *http.Request, inform func(int, http.Header) error) (*http.Response, error) {
+	var mu sync.Mutex
+	over := false
+	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if over {
+				return nil
+			}
+			return inform(code, http.Header(h))
+		},
+	})
+	res, err := t.RoundTrip(req.WithContext(ctx))
+	mu.Lock()
+	defer mu.Unlock()
+	over = true
+	return res, err
+}
+
+// bufferSize is of the buffers that answers are copied through.
 const bufferSize = 32 << 10
 
-// A bufferPool lends the buffers that bodies are copied through. It keeps
+// A bufferPool lends the buffers that answers are copied through. It keeps
 // pointers to arrays: to keep slices, Put would allocate their headers.
 type bufferPool struct{ pool sync.Pool }
 
