@@ -17,7 +17,8 @@ type Config struct {
 	// listens in several places, a request goes where the fewest are under way.
 	Apps []*url.URL
 	// Log gets one record for each request that the proxy answers itself; of
-	// those that are refused for want of room, at most one a second.
+	// those that are refused for want of room, or whose client went away, at most
+	// one a second.
 	Log *slog.Logger
 
 	// Hosts are the names that are served, without ports; requests for others
