@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,7 +64,7 @@ func TestOneTooManyIsRefused(t *testing.T) {
 			inside.Close()
 			first.Close()
 			for s.Status()[0].Connections > 0 {
-				continue
+				runtime.Gosched()
 			}
 			third := connect(t, at)
 			d := <-s.dials

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -130,6 +131,7 @@ func (s *stand) untilReady(t *testing.T, n int) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d streams are ready, want %d", got, n)
 		}
+		runtime.Gosched()
 	}
 }
 

@@ -61,7 +61,7 @@ type Opening struct {
 const (
 	headSize                 = 16
 	version2                 = 0x20
-	commandLocal             = version2 | 0
+	commandLocal             = version2
 	commandProxy             = version2 | 1
 	familyNone               = 0x00
 	familyTCP4               = 0x11
