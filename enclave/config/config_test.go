@@ -137,7 +137,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Front: []config.Endpoint{{Network: "tcp", Address: ":443"}, {Network: "vsock", Address: "1443"}},
 		Limits: config.Limits{
-			Requests: 1024, Queued: 512, QueueTimeout: 500 * time.Millisecond, AnswerTimeout: time.Minute,
+			Requests: 1024, Queued: 512, QueueTimeout: 500 * time.Millisecond, AnswerTimeout: time.Minute, ForwardTimeout: time.Second,
 		},
 		Link: config.Link{
 			On: true, VSOCK: "kernel", Parent: 3, Port: 1024, TAP: "tap0", MTU: 1500,

@@ -51,7 +51,7 @@ func (l *limits) declare(s *settings.Set) {
 	l.body = settings.Var(s, "max-body", "0", "size of a request's body in `bytes`, 0 for no limit; larger ones are answered with 413", parseSize)
 	l.answerTimeout = settings.Var(s, "answer-timeout", "60s", "how `long` the app may take until its answer begins; then 504", parseTimeout)
 	l.requestTimeout = settings.Var(s, "request-timeout", "0", "how `long` a request and its answer may take together, 0 for no limit", parseOptionalTimeout)
-	l.forwardLimit = settings.Var(s, "forward-timeout", "0", "how `long` to try again while the app accepts no connections, as when it starts anew; 0 for not at all", parseOptionalTimeout)
+	l.forwardLimit = settings.Var(s, "forward-timeout", "1s", "how `long` to try again while the app accepts no connections, as when it starts anew; 0 for not at all", parseOptionalTimeout)
 }
 
 func (l *limits) assemble() Limits {
