@@ -106,7 +106,7 @@ func TestStreamRoad(t *testing.T) {
 	connect(t, at)
 	second := <-s.dials
 	second.conn <- nil
-	if first.road != publish.Stream || first.To.Port != 1443 || first.To.Local != "127.0.0.1:0" {
+	if first.road != publish.Stream || first.To.Port != 1443 || first.To.Local != at.String() {
 		t.Errorf("dial on %s for %+v", first.road, first.Call)
 	}
 	if first.ID == "" || first.ID == second.ID {

@@ -109,7 +109,7 @@ func New(c Config) *Publisher {
 }
 
 // Add starts to listen, and returns the address, which tells the port if the
-// Spec left it open. It may be called before and during Run. The error is
+// Spec left it open; the port is then known by that address. It may be called before and during Run. The error is
 // ErrPublished, ErrClosed, or says why the host cannot listen there.
 func (p *Publisher) Add(s Spec) (net.Addr, error) {
 	p.mu.Lock()
@@ -124,6 +124,9 @@ func (p *Publisher) Add(s Spec) (net.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("publish: listen on %s: %s", s.Local, explain(err))
 	}
+	if strings.HasSuffix(s.Local, ":0") {
+		s.Local = l.Addr().String() // any port is not one port: there may be several
+	}
 	q := newPort(p, s, l)
 	p.ports[s.Local] = q
 	if p.state == serving {
@@ -136,7 +139,7 @@ func (p *Publisher) Add(s Spec) (net.Addr, error) {
 // start begins to accept; the caller holds the lock.
 func (p *Publisher) start(q *port) { p.running.Go(q.accept) }
 
-// Remove stops to listen on the address, as it was given to Add. Connections
+// Remove stops to listen on the address, as List has it. Connections
 // that it brought live on.
 func (p *Publisher) Remove(local string) error {
 	p.mu.Lock()

@@ -211,9 +211,12 @@ func TestAddRefuses(t *testing.T) {
 	if _, err := s.Add(publish.Spec{Local: "192.0.2.1:0"}); err == nil || !strings.Contains(err.Error(), "does not have this address") {
 		t.Errorf("Add on a foreign address = %v", err)
 	}
-	s.publish(t)
-	if _, err := s.Add(publish.Spec{Local: "127.0.0.1:0"}); !errors.Is(err, publish.ErrPublished) {
+	at := s.publish(t)
+	if _, err := s.Add(publish.Spec{Local: at.String()}); !errors.Is(err, publish.ErrPublished) {
 		t.Errorf("second Add = %v, want ErrPublished", err)
+	}
+	if other := s.publish(t); other.String() == at.String() || len(s.List()) != 2 {
+		t.Errorf("two ports of any number are %s and %s", at, other)
 	}
 	if err := s.Remove("127.0.0.1:1"); !errors.Is(err, publish.ErrNotPublished) {
 		t.Errorf("Remove of nothing = %v, want ErrNotPublished", err)
@@ -272,13 +275,13 @@ func TestRemoveKeepsConnections(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, publish.Config{})
 	at := s.publish(t)
-	if got := fmt.Sprint(s.List()); got != "[127.0.0.1:0=link:443@16]" {
+	if got, want := fmt.Sprint(s.List()), fmt.Sprintf("[%s=link:443@16]", at); got != want {
 		t.Errorf("List = %s", got)
 	}
 	client := connect(t, at)
 	hostEnd, inside := enclave(t)
 	(<-s.dials).conn <- hostEnd
-	if err := s.Remove("127.0.0.1:0"); err != nil {
+	if err := s.Remove(at.String()); err != nil {
 		t.Fatal(err)
 	}
 	if conn, err := net.Dial("tcp", at.String()); err == nil {

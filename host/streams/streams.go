@@ -110,6 +110,7 @@ func (d *Dialer) Dial(ctx context.Context, to vsockconn.Addr, o stream.Opening) 
 		}
 		conn.Close() // it died while it was ready
 	}
+	var reason error // of the last attempt that was not cut short by ctx
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		conn, err := d.connect(ctx, to)
 		if err == nil {
@@ -119,12 +120,15 @@ func (d *Dialer) Dial(ctx context.Context, to vsockconn.Addr, o stream.Opening) 
 			}
 			conn.Close()
 		}
+		if reason == nil || ctx.Err() == nil {
+			reason = err
+		}
 		timer := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, reason)
 		}
 	}
 }
