@@ -110,7 +110,7 @@ func (d *Dialer) Dial(ctx context.Context, to vsockconn.Addr, o stream.Opening) 
 		}
 		conn.Close() // it died while it was ready
 	}
-	var reason error // of the last attempt that was not cut short by ctx
+	var reason error // of the last attempt that was not cut short
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		conn, err := d.connect(ctx, to)
 		if err == nil {
@@ -120,7 +120,7 @@ func (d *Dialer) Dial(ctx context.Context, to vsockconn.Addr, o stream.Opening) 
 			}
 			conn.Close()
 		}
-		if reason == nil || ctx.Err() == nil {
+		if late := net.Error(nil); reason == nil || !errors.As(err, &late) || !late.Timeout() {
 			reason = err
 		}
 		timer := time.NewTimer(pause/2 + rand.N(pause/2))
