@@ -37,7 +37,8 @@ type Demo struct {
 	Verbose bool      // show the logs of the processes too
 
 	dir     string
-	address string // where clients connect
+	address string // where clients connect, by the link road
+	stream  string // the same front, by the stream road
 	origin  string // the server outside, as the enclave names it
 	host    *process.Process
 	enclave *process.Process
@@ -71,6 +72,7 @@ func (d *Demo) Run(ctx context.Context) (err error) {
 		{"a request", d.request},
 		{"the proof", d.verify},
 		{"egress", d.egress},
+		{"the stream road", d.byStream},
 	} {
 		if err := step.run(ctx); err != nil {
 			return fmt.Errorf("demo: %s: %w", step.name, err)
@@ -113,16 +115,27 @@ func (d *Demo) startHost(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	d.host, err = d.start("host", "--vsock", "dir:"+d.dir, "--control", "unix:"+filepath.Join(d.dir, "control.sock"),
-		"--publish", "127.0.0.1:0=link:443", "--host-loopback", "on")
+		"--publish", "127.0.0.1:0=link:443", "--publish", "127.0.0.1:0=stream:1443", "--host-loopback", "on")
 	if err != nil {
 		return err
 	}
-	r, err := d.host.WaitMessage(ctx, "published")
-	if err != nil {
-		return err
+	for _, road := range []struct {
+		mark    string
+		address *string
+		meaning string
+	}{
+		{"=link:", &d.address, "leads to port 443 of the enclave, by the link"},
+		{"=stream:", &d.stream, "leads to the same front, by a VSOCK stream for each client"},
+	} {
+		r, err := d.host.Wait(ctx, func(r process.Record) bool {
+			return r.Message() == "published" && strings.Contains(r.Text("to"), road.mark)
+		})
+		if err != nil {
+			return err
+		}
+		*road.address = r.Text("addr")
+		d.say("  host         %s %s", *road.address, road.meaning)
 	}
-	d.address = r.Text("addr")
-	d.say("  host         %s is published as port 443 of the enclave", d.address)
 	return nil
 }
 
@@ -139,7 +152,7 @@ func (d *Demo) startEnclave(ctx context.Context) (err error) {
 		return err
 	}
 	d.say("  enclave      a namespace of its own, with loopback, tap0 and VSOCK; the link is up")
-	d.client = d.newClient()
+	d.client = d.newClient(d.address)
 	if err := d.untilHealthy(ctx); err != nil {
 		return err
 	}
