@@ -29,7 +29,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &served{Conn: c, listener: l}, nil
+	return &served{Conn: c, listener: l, closed: make(chan struct{}), reading: make(chan struct{}, 1)}, nil
 }
 
 // Close stops accepting, and closes streams that have no client yet.
@@ -47,25 +47,30 @@ func (l *Listener) Wait() { l.lingering.Wait() }
 type served struct {
 	*Conn
 	listener  *Listener
-	closed    atomic.Bool
+	closing   atomic.Bool   // Close was called
+	closed    chan struct{} // closed with it
 	peerEnded atomic.Bool
 
-	reading sync.Mutex // held by Read: a Read that waits has to be gone before Close reads
+	// reading holds a token while somebody reads. A Read that waits has to be gone
+	// before linger reads, and one that comes later must not wait for linger, which
+	// is why this is no mutex.
+	reading chan struct{}
 }
 
 // Read reads what the client sent. After Close it returns net.ErrClosed, also if
 // it is waiting.
 func (c *served) Read(b []byte) (int, error) {
-	c.reading.Lock()
-	defer c.reading.Unlock()
-	if c.closed.Load() {
+	select {
+	case <-c.closed:
 		return 0, net.ErrClosed
+	case c.reading <- struct{}{}:
 	}
+	defer func() { <-c.reading }()
 	n, err := c.Conn.Read(b)
 	switch {
 	case err == io.EOF:
 		c.peerEnded.Store(true)
-	case err != nil && c.closed.Load():
+	case err != nil && c.closing.Load():
 		err = net.ErrClosed
 	}
 	return n, err
@@ -73,7 +78,7 @@ func (c *served) Read(b []byte) (int, error) {
 
 // Write writes to the client.
 func (c *served) Write(b []byte) (int, error) {
-	if c.closed.Load() {
+	if c.closing.Load() {
 		return 0, net.ErrClosed
 	}
 	return c.Conn.Write(b)
@@ -81,9 +86,10 @@ func (c *served) Write(b []byte) (int, error) {
 
 // Close ends the connection. It returns at once.
 func (c *served) Close() error {
-	if c.closed.Swap(true) {
+	if c.closing.Swap(true) {
 		return net.ErrClosed
 	}
+	close(c.closed)
 	if err := c.CloseWrite(); err != nil || c.peerEnded.Load() {
 		return c.Conn.Close()
 	}
@@ -101,8 +107,7 @@ func (c *served) linger() {
 	// A timer and no deadline: the server may still set one of its own.
 	timer := time.AfterFunc(lingerTimeout, func() { c.Conn.Close() })
 	defer timer.Stop()
-	c.reading.Lock()
-	defer c.reading.Unlock()
+	c.reading <- struct{}{}
 	if c.SetReadDeadline(time.Time{}) == nil {
 		// Neither what comes nor why it ends matters to anybody.
 		_, _ = io.Copy(io.Discard, io.LimitReader(c.Conn, lingerBytes))
