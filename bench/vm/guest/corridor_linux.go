@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,7 +22,8 @@ import (
 
 const (
 	fqdn      = "vm.corridor.example"
-	published = "127.0.0.1:8443"
+	published = "127.0.0.1:8443" // by the link
+	streamed  = "127.0.0.1:9443" // by a VSOCK stream for each client
 	appInside = "127.0.0.1:8081" // on the enclave's own loopback
 	tapName   = "tap0"
 )
@@ -44,7 +47,8 @@ func newClient() *http.Client {
 func (c *corridor) startHost(ctx context.Context) error {
 	host, err := process.Start(process.Command{
 		Path: "/bin/host", Echo: os.Stderr,
-		Args: []string{"--vsock", "kernel", "--publish", published + "=link:443", "--control", "unix:/run/host.sock"},
+		Args: []string{"--vsock", "kernel", "--publish", published + "=link:443", "--publish", streamed + "=stream:1443@1",
+			"--control", "unix:/run/host.sock"},
 	})
 	if err != nil {
 		return err
@@ -72,9 +76,14 @@ func (c *corridor) startEnclave(ctx context.Context) (values, error) {
 	return values{"link": up.Fields}, err
 }
 
-// get asks the front for a path, through the published port.
+// get asks the front for a path, by the link.
 func (c *corridor) get(ctx context.Context, path string) (int, string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+published+path, nil)
+	return c.getFrom(ctx, published, path)
+}
+
+// getFrom asks the front for a path, through one of the published ports.
+func (c *corridor) getFrom(ctx context.Context, address, path string) (int, string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+path, nil)
 	if err != nil {
 		return 0, "", err
 	}
@@ -106,6 +115,32 @@ func (c *corridor) untilAnswered(ctx context.Context) error {
 			return fmt.Errorf("guest: no answer from the app, at last %d %q %v", status, body, err)
 		}
 	}
+}
+
+// streams asks by the stream road who the app thinks is asking, and downloads
+// enough to fill every buffer on the way.
+func (c *corridor) streams(ctx context.Context) (values, error) {
+	status, body, err := c.getFrom(ctx, streamed, "/")
+	if err != nil || status != http.StatusOK {
+		return nil, fmt.Errorf("guest: by stream: %d %q %w", status, body, err)
+	}
+	var seen sampleapp.Seen
+	if err := json.Unmarshal([]byte(body), &seen); err != nil {
+		return nil, fmt.Errorf("guest: by stream: %w", err)
+	}
+	client := seen.Header.Get("X-Forwarded-For")
+	if client != "127.0.0.1" {
+		return nil, fmt.Errorf("guest: by stream: the app was told that %q asks", client)
+	}
+	const n = 1 << 20
+	status, body, err = c.getFrom(ctx, streamed, "/bytes?n="+strconv.Itoa(n))
+	if err != nil || status != http.StatusOK {
+		return nil, fmt.Errorf("guest: download by stream: %d %w", status, err)
+	}
+	if sum := sha256.Sum256([]byte(body)); hex.EncodeToString(sum[:]) != sampleapp.PatternSHA256(n) {
+		return nil, fmt.Errorf("guest: download by stream: %d bytes arrived changed", len(body))
+	}
+	return values{"client": client, "bytes": n}, nil
 }
 
 // fetch has the app inside download a path of the server outside.

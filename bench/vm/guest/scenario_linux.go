@@ -35,6 +35,7 @@ func scenario(ctx context.Context, r *reporter) {
 	r.step("host", func() (values, error) { return nil, c.startHost(ctx) })
 	r.step("enclave", func() (values, error) { return c.startEnclave(ctx) })
 	r.step("request", func() (values, error) { return nil, c.untilAnswered(ctx) })
+	r.step("streams", func() (values, error) { return c.streams(ctx) })
 	r.step("namespaces", func() (values, error) { return c.apart() })
 	r.step("egress", func() (values, error) { return c.fetch(ctx, "/bytes?n=16777216", 16<<20) })
 	r.step("attestation", func() (values, error) { return c.attestationRefused(ctx) })
