@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -175,22 +174,7 @@ func frameOf(text string) []byte {
 }
 
 // logText is a log that tests read.
-type logText struct {
-	mu  sync.Mutex
-	buf strings.Builder
-}
-
-func (l *logText) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
+type logText struct{ tapstacktest.Log }
 
 // count returns how many lines contain part.
 func (l *logText) count(part string) (n int) {

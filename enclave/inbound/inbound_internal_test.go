@@ -1,7 +1,6 @@
 package inbound
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/corridor-enclave/corridor/tapstack/simvsock"
 	"github.com/corridor-enclave/corridor/tapstack/stream"
+	"github.com/corridor-enclave/corridor/tapstack/tapstacktest"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -27,33 +27,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds what must happen; nothing waits for it to pass.
 const patience = 20 * time.Second
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // A stand is a port of an enclave, and how its peers reach it.
 type stand struct {
 	dir string
-	log *lockedBuffer
+	log *tapstacktest.Log
 	cfg Config
 }
 
 func newStand(t *testing.T) *stand {
 	t.Helper()
-	s := &stand{dir: t.TempDir(), log: &lockedBuffer{}}
+	s := &stand{dir: t.TempDir(), log: &tapstacktest.Log{}}
 	inside, err := simvsock.Dir(s.dir, 16)
 	if err != nil {
 		t.Fatal(err)

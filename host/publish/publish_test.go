@@ -1,7 +1,6 @@
 package publish_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/corridor-enclave/corridor/host/publish"
+	"github.com/corridor-enclave/corridor/tapstack/tapstacktest"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -27,7 +27,7 @@ const patience = 20 * time.Second
 // A stand is a Publisher with enclaves that the test answers for.
 type stand struct {
 	*publish.Publisher
-	log   *lockedBuffer
+	log   *tapstacktest.Log
 	dials chan dial
 	stop  func() // ends Run and waits for it
 }
@@ -41,7 +41,7 @@ type dial struct {
 
 func newStand(t *testing.T, c publish.Config) *stand {
 	t.Helper()
-	s := &stand{log: &lockedBuffer{}, dials: make(chan dial)}
+	s := &stand{log: &tapstacktest.Log{}, dials: make(chan dial)}
 	c.Log = slog.New(slog.NewTextHandler(s.log, nil))
 	c.Link, c.Stream = s.dialer(publish.Link), s.dialer(publish.Stream)
 	s.Publisher = publish.New(c)
@@ -74,23 +74,6 @@ func (s *stand) dialer(r publish.Road) publish.DialFunc {
 		}
 		return nil, errors.New("refused")
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func (s *stand) publish(t *testing.T) net.Addr {
