@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -49,12 +50,17 @@ func newWorld(t *testing.T, c netstack.Config) *world {
 	return w
 }
 
-// connect attaches a new stream.
+// connect attaches a new stream, and returns when it is attached: the next one is
+// to replace it, and not the other way round.
 func (w *world) connect() {
 	host, enclave := socketPair(w.t)
 	w.hostEnd = host
+	before := w.stack.Stats().Streams
 	w.attached.Go(func() { w.ended <- w.stack.Attach(w.ctx, host, plainPeer()) })
 	w.attached.Go(func() { w.enclave.Carry(enclave) })
+	for w.stack.Stats().Streams == before && w.ctx.Err() == nil {
+		runtime.Gosched()
+	}
 }
 
 // socketPair is a stream with buffers, as VSOCK has; net.Pipe has none.
