@@ -67,12 +67,21 @@ type netHTTP struct{ *http.Transport }
 // longer.
 func (t netHTTP) Exchange(req *http.Request, inform func(int, http.Header) error) (*http.Response, error) {
 	var mu sync.Mutex
-	over := false
+	over, continued := false, false
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		// Called before the body is sent, where Got1xxResponse may come behind: then
+		// the server, asked for the body, would have said 100 to the client already.
+		Got100Continue: func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if !over {
+				continued = inform(http.StatusContinue, http.Header{}) == nil
+			}
+		},
 		Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
 			mu.Lock()
 			defer mu.Unlock()
-			if over {
+			if over || code == http.StatusContinue && continued {
 				return nil
 			}
 			return inform(code, http.Header(h))

@@ -32,14 +32,15 @@ func (x *exchange) receive() (*http.Response, error) {
 		case res.StatusCode < 100 || res.StatusCode > 199:
 			return x.final(res), nil
 		}
+		if x.inform != nil {
+			if err := x.inform(res.StatusCode, res.Header); err != nil {
+				return nil, err
+			}
+		}
+		// Only now: who reads the body first would have net/http's server say 100
+		// to the client, and inform would say it again.
 		if res.StatusCode == http.StatusContinue && x.sending != nil {
 			x.sending.goAhead()
-		}
-		if x.inform == nil {
-			continue
-		}
-		if err := x.inform(res.StatusCode, res.Header); err != nil {
-			return nil, err
 		}
 	}
 }
