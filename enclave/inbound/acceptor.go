@@ -152,8 +152,8 @@ func (a *acceptor) loop() {
 		}
 		s := stream.New(c)
 		if err := a.admit(s); err != nil {
-			s.Close()
 			a.loose.warn("stream refused", "peer", c.RemoteAddr().String(), "error", err)
+			s.Close() // behind the line: who sees the end may look for the reason
 			continue
 		}
 		a.running.Go(func() { a.begin(s) })
