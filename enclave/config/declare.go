@@ -46,7 +46,7 @@ func declare(build Build) *declaration {
 	d.resolvConf = settings.Var(s, "resolv-conf", "", "`file` to point at the link's resolver, or off (default "+defaultResolvConf+" where the link is on)", parseText)
 
 	d.drain = settings.Var(s, "drain-timeout", "30s", "how `long` an orderly stop may take", parseTimeout)
-	d.logLevel = settings.Var(s, "log-level", "info", "lowest `level` that is logged: debug, info, warn, error", parseLevel)
+	d.logLevel = settings.Var(s, "log-level", "info", "lowest `level` that is logged: debug, info, warn, error", settings.Level)
 	d.limits.declare(s)
 	if build == Simulated {
 		d.simulation.declare(s)

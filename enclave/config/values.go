@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"net"
 	"net/netip"
@@ -320,12 +319,4 @@ func parseTimeout(v string) (time.Duration, error) {
 		return 0, fmt.Errorf("is outside 1ns..%s", maxDrain)
 	}
 	return d, nil
-}
-
-func parseLevel(v string) (slog.Level, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(v)); err != nil {
-		return 0, errors.New("not one of debug, info, warn, error")
-	}
-	return l, nil
 }

@@ -69,7 +69,7 @@ func Load(args, environ []string) (c Config, help string, err error) {
 	grace := settings.Var(s, "grace", "30s", "how long an enclave's flows outlive its link, a `duration`", parseDuration)
 	published := declarePublished(s)
 	drain := settings.Var(s, "drain-timeout", "30s", "how long published connections may go on after SIGTERM, a `duration`", parseDuration)
-	level := settings.Var(s, "log-level", "info", "least important log lines: `debug`, info, warn or error", parseLevel)
+	level := settings.Var(s, "log-level", "info", "least important log lines: `debug`, info, warn or error", settings.Level)
 
 	rest, wantsHelp := s.Load(args, environ)
 	if wantsHelp {
@@ -174,12 +174,4 @@ func parseDuration(v string) (time.Duration, error) {
 		return 0, errors.New(`not a duration above zero, such as "30s"`)
 	}
 	return d, nil
-}
-
-func parseLevel(v string) (slog.Level, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(v)); err != nil {
-		return 0, errors.New("not one of debug, info, warn, error")
-	}
-	return l, nil
 }

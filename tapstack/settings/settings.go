@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 )
@@ -133,6 +134,15 @@ func OnOff(v string) (bool, error) {
 		return false, nil
 	}
 	return false, errors.New(`neither "on" nor "off"`)
+}
+
+// Level parses how much is logged: debug, info, warn or error.
+func Level(v string) (slog.Level, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(v)); err != nil {
+		return 0, errors.New("not one of debug, info, warn, error")
+	}
+	return l, nil
 }
 
 // Alias lets another program's name stand for one of ours, as a flag or TOML

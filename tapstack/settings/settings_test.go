@@ -1,6 +1,7 @@
 package settings_test
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -173,6 +174,16 @@ func TestOnOff(t *testing.T) {
 	}
 	if _, err := settings.OnOff("ON"); err == nil {
 		t.Error(`OnOff("ON") succeeded`)
+	}
+}
+
+func TestLevel(t *testing.T) {
+	t.Parallel()
+	if l, err := settings.Level("warn"); err != nil || l != slog.LevelWarn {
+		t.Errorf(`Level("warn") = %v, %v`, l, err)
+	}
+	if _, err := settings.Level("loud"); err == nil {
+		t.Error(`Level("loud") succeeded`)
 	}
 }
 
