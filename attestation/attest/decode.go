@@ -9,6 +9,7 @@ import (
 
 	"github.com/corridor-enclave/corridor/attestation"
 	"github.com/corridor-enclave/corridor/attestation/client"
+	"github.com/corridor-enclave/corridor/attestation/findings"
 )
 
 // decode prints a document that nobody has verified.
@@ -31,11 +32,11 @@ func (c command) decode(args []string) int {
 		fmt.Fprintf(c.stderr, "attest: %s: %v\n", others[0], err)
 		return exitNotGenuine
 	}
-	p := printable(u.Claims)
+	p := findings.Printable(u.Claims)
 	if asJSON {
-		err = writeJSON(c.stdout, p)
+		err = findings.WriteJSON(c.stdout, p)
 	} else {
-		_, err = fmt.Fprint(c.stdout, p.text(u))
+		_, err = fmt.Fprint(c.stdout, text(p, u))
 	}
 	if err != nil {
 		fmt.Fprintf(c.stderr, "attest: write the result: %v\n", err)
@@ -72,52 +73,52 @@ func parse(input []byte) (*attestation.Unverified, error) {
 	return attestation.Parse(input)
 }
 
-func (c *claims) text(u *attestation.Unverified) string {
+func text(c *findings.Claims, u *attestation.Unverified) string {
 	var b strings.Builder
 	b.WriteString("UNVERIFIED: anybody may have written this\n")
-	line(&b, "module", c.ModuleID)
-	line(&b, "made at", c.Timestamp.Format(time.RFC3339Nano))
-	line(&b, "debug mode", fmt.Sprint(c.Debug))
+	findings.WriteLine(&b, "module", c.ModuleID)
+	findings.WriteLine(&b, "made at", c.Timestamp.Format(time.RFC3339Nano))
+	findings.WriteLine(&b, "debug mode", fmt.Sprint(c.Debug))
 	for _, f := range []struct {
 		name  string
 		value []byte
 	}{{"nonce", u.Nonce}, {"public key", u.PublicKey}, {"user data", u.UserData}} {
 		if f.value == nil {
-			line(&b, f.name, "none")
+			findings.WriteLine(&b, f.name, "none")
 			continue
 		}
-		line(&b, f.name, fmt.Sprintf("%d bytes %s", len(f.value), hex.EncodeToString(f.value)))
+		findings.WriteLine(&b, f.name, fmt.Sprintf("%d bytes %s", len(f.value), hex.EncodeToString(f.value)))
 	}
 	writeUserData(&b, u.UserData)
-	c.writePCRs(&b)
+	c.WritePCRs(&b)
 	return b.String()
 }
 
 // writeUserData explains user data of a form that is known.
 func writeUserData(b *strings.Builder, userData []byte) {
 	if cert, app, err := attestation.ParseNitridingUserData(userData); err == nil {
-		line(b, "binds", hex.EncodeToString(cert[:])+", SHA-256 of a certificate")
-		line(b, "app hash", hex.EncodeToString(app[:]))
+		findings.WriteLine(b, "binds", hex.EncodeToString(cert[:])+", SHA-256 of a certificate")
+		findings.WriteLine(b, "app hash", hex.EncodeToString(app[:]))
 		return
 	}
 	s, err := attestation.ParseStatement(userData)
 	if err != nil {
 		return
 	}
-	line(b, "purpose", s.Purpose.String())
+	findings.WriteLine(b, "purpose", s.Purpose.String())
 	for _, key := range s.Keys {
-		line(b, "key", hex.EncodeToString(key[:]))
+		findings.WriteLine(b, "key", hex.EncodeToString(key[:]))
 	}
 	for _, cert := range s.Certificates {
-		line(b, "certificate", hex.EncodeToString(cert[:]))
+		findings.WriteLine(b, "certificate", hex.EncodeToString(cert[:]))
 	}
 	if s.App != (attestation.Digest{}) {
-		line(b, "app hash", hex.EncodeToString(s.App[:]))
+		findings.WriteLine(b, "app hash", hex.EncodeToString(s.App[:]))
 	}
 	if s.Config != (attestation.Digest{}) {
-		line(b, "config", hex.EncodeToString(s.Config[:]))
+		findings.WriteLine(b, "config", hex.EncodeToString(s.Config[:]))
 	}
 	if s.Tree.Size > 0 {
-		line(b, "tree", fmt.Sprintf("%d nonces, root %x", s.Tree.Size, s.Tree.Root))
+		findings.WriteLine(b, "tree", fmt.Sprintf("%d nonces, root %x", s.Tree.Size, s.Tree.Root))
 	}
 }

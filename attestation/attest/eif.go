@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/corridor-enclave/corridor/attestation/eif"
+	"github.com/corridor-enclave/corridor/attestation/findings"
 )
 
 const exitDiffers = 1 // of attest eif diff, as of diff(1)
@@ -146,7 +147,7 @@ func (c command) eifPCR(args []string) int {
 		for i, value := range pcrs {
 			measurements[fmt.Sprintf("PCR%d", i)] = hex.EncodeToString(value)
 		}
-		err = writeJSON(&b, map[string]any{"Measurements": measurements})
+		err = findings.WriteJSON(&b, map[string]any{"Measurements": measurements})
 		return b.String(), err
 	})
 }

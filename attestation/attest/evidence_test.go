@@ -18,6 +18,7 @@ import (
 	"github.com/corridor-enclave/corridor/attestation"
 	"github.com/corridor-enclave/corridor/attestation/attestationtest"
 	"github.com/corridor-enclave/corridor/attestation/client/clienttest"
+	"github.com/corridor-enclave/corridor/attestation/findings"
 )
 
 // corridor starts an enclave that speaks Corridor's form, and returns the flags
@@ -40,7 +41,7 @@ func TestVerifyEvidence(t *testing.T) {
 	e, flags := corridor(t, attestationtest.Options{Seed: "test"})
 	got := attest(t, "", append([]string{"verify", e.URL}, flags...)...)
 	got.wants(t, exitVerified, "leaf 0 of 1 in the document's tree", "the document names this TLS connection, and its key", "\nverified\n")
-	var r report
+	var r findings.Report
 	if err := json.Unmarshal([]byte(attest(t, "", append([]string{"verify", e.URL, "--json"}, flags...)...).stdout), &r); err != nil || !r.Verified {
 		t.Errorf("JSON: %v, %+v", err, r)
 	}

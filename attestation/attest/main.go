@@ -11,17 +11,19 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/corridor-enclave/corridor/attestation/findings"
 )
 
 // Exit codes. Where a document fails several checks the lowest code counts.
 const (
-	exitVerified          = 0
-	exitNotDone           = 1
+	exitVerified          = findings.Verified
+	exitNotDone           = findings.NotDone
 	exitUsage             = 2
-	exitNotGenuine        = 3
-	exitNotExpected       = 4
-	exitNotFresh          = 5
-	exitNotThisConnection = 6
+	exitNotGenuine        = findings.NotGenuine
+	exitNotExpected       = findings.NotExpected
+	exitNotFresh          = findings.NotFresh
+	exitNotThisConnection = findings.NotThisConnection
 )
 
 const usage = `usage:

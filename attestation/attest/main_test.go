@@ -22,6 +22,7 @@ import (
 
 	"github.com/corridor-enclave/corridor/attestation"
 	"github.com/corridor-enclave/corridor/attestation/attestationtest"
+	"github.com/corridor-enclave/corridor/attestation/findings"
 	"github.com/corridor-enclave/corridor/attestation/nsm"
 )
 
@@ -107,7 +108,7 @@ func TestVerifyRefuses(t *testing.T) {
 			if tt.code == exitUsage {
 				return
 			}
-			var r report
+			var r findings.Report
 			if err := json.Unmarshal([]byte(asJSON.stdout), &r); err != nil || r.Verified || r.Exit != tt.code || r.Reason == "" {
 				t.Errorf("JSON: %v, %+v", err, r)
 			}
@@ -224,7 +225,7 @@ func TestVerifyJSON(t *testing.T) {
 	root, policy := e.files()
 	got := attest(t, "", "verify", "--json", e.server.URL, "--root", root, "--policy", policy)
 	got.wants(t, exitVerified)
-	var r report
+	var r findings.Report
 	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +308,7 @@ func TestDecode(t *testing.T) {
 	for _, got := range []result{attest(t, "", "decode", file), attest(t, encoded, "decode", "-"), attest(t, string(raw), "decode", "-")} {
 		got.wants(t, exitVerified, "UNVERIFIED", "i-0f1cd77d37fd8bcc9-enc018e7aa61e2040ff", "2024-12-13T07:37:58.96Z", "nonce        none", "public key   64 bytes e646f8b0", "PCR0         189038ec")
 	}
-	var c claims
+	var c findings.Claims
 	if err := json.Unmarshal([]byte(attest(t, "", "decode", "--json", file).stdout), &c); err != nil || len(c.PCRs) != 16 {
 		t.Errorf("JSON: %v, %+v", err, c)
 	}

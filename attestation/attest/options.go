@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -174,35 +173,9 @@ func readRoots(name string, given bool) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--root: %w", err)
 	}
-	roots, err := parseRoots(file)
+	roots, err := attestation.ParseRoots(file)
 	if err != nil {
 		return nil, fmt.Errorf("--root %s: %w", name, err)
 	}
 	return roots, nil
-}
-
-// parseRoots reads one certificate in DER or any number of them in PEM.
-func parseRoots(file []byte) ([]*x509.Certificate, error) {
-	if block, _ := pem.Decode(file); block == nil {
-		root, err := x509.ParseCertificate(file)
-		if err != nil {
-			return nil, fmt.Errorf("neither PEM nor a certificate in DER: %w", err)
-		}
-		return []*x509.Certificate{root}, nil
-	}
-	var roots []*x509.Certificate
-	for rest := file; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return roots, nil
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("holds a %s beside certificates", block.Type)
-		}
-		root, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		roots = append(roots, root)
-	}
 }

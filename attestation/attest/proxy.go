@@ -13,6 +13,7 @@ import (
 
 	"github.com/corridor-enclave/corridor/attestation"
 	"github.com/corridor-enclave/corridor/attestation/client"
+	"github.com/corridor-enclave/corridor/attestation/findings"
 )
 
 const (
@@ -53,7 +54,7 @@ func (c command) proxy(ctx context.Context, args []string) int {
 	if err != nil {
 		fmt.Fprintf(c.stderr, "attest: %v\n", err)
 	}
-	return exitCode(err)
+	return findings.Code(err)
 }
 
 func (c command) firstVerify(ctx context.Context, dialer *client.Dialer, o options) error {

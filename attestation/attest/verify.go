@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"time"
+	"io"
 
 	"github.com/corridor-enclave/corridor/attestation"
 	"github.com/corridor-enclave/corridor/attestation/client"
+	"github.com/corridor-enclave/corridor/attestation/findings"
 )
 
 // nonceSize is what nitriding asks for: 40 hex digits.
@@ -25,19 +25,19 @@ func (c command) verify(ctx context.Context, args []string) int {
 
 	nonce := make([]byte, nonceSize)
 	rand.Read(nonce) // never fails: it ends the program rather than return
-	r := &report{URL: o.target.String(), Checks: []check{}}
+	r := &findings.Report{URL: o.target.String(), Checks: []findings.Check{}}
 	for i, a := range o.accept {
 		if !pinsImage(a) {
-			r.warn("policy", "entry %d lists none of PCR0, PCR1, PCR2 and PCR8: any image can match it", i+1)
+			r.Warn("policy", "entry %d lists none of PCR0, PCR1, PCR2 and PCR8: any image can match it", i+1)
 		}
 	}
 	f, err := client.Fetch(ctx, nil, o.target, nonce)
 	if err != nil {
 		fmt.Fprintf(c.stderr, "attest: could not be done: %v\n", err)
-		r.conclude(err)
+		r.Conclude(err)
 		return c.print(r, o.json)
 	}
-	r.conclude(c.check(r, o, f, nonce))
+	r.Conclude(c.check(r, o, f, nonce))
 	return c.print(r, o.json)
 }
 
@@ -51,84 +51,28 @@ func pinsImage(a attestation.Accept) bool {
 	return false
 }
 
-// check runs all checks that can be run, notes each, and returns the gravest of
-// the errors: the one with the lowest exit code.
-func (c command) check(r *report, o options, f *client.Answer, nonce []byte) error {
-	r.pass("connection", "%s, certificate with SHA-256 %x", f.Version, sha256.Sum256(f.Leaf.Raw))
+// check says what is known of the connection, and has the evidence examined.
+func (c command) check(r *findings.Report, o options, f *client.Answer, nonce []byte) error {
+	r.Pass("connection", "%s, certificate with SHA-256 %x", f.Version, sha256.Sum256(f.Leaf.Raw))
 	e, err := f.Evidence()
 	if err != nil {
-		r.note(attestation.StepDocument, err, "")
+		r.Note(attestation.StepDocument, err, "")
 		return err
 	}
-	verifier := attestation.Verifier{Roots: o.roots, Now: c.now}
-	d, err := verifier.Verify(e.Document)
-	if err != nil {
-		r.noteVerify(err)
-		return err
-	}
-	r.noteGenuine(d, len(e.Document))
-
-	fresh := f.Freshness(e, nonce, o.maxAge)
-	now := c.now()
-	nonceErr := fresh.CheckNonce(d)
-	switch shared := e.Proof; {
-	case errors.Is(nonceErr, attestation.ErrNotThisConnection):
-		r.note(attestation.StepBinding, nonceErr, "")
-	case shared != nil:
-		r.note(attestation.StepNonce, nonceErr, "%d random bytes, the ones sent: leaf %d of %d in the document's tree", len(nonce), shared.Index, shared.Size)
-	default:
-		r.note(attestation.StepNonce, nonceErr, "%d random bytes, the ones sent", len(nonce))
-	}
-	timeErr := fresh.CheckTime(d, now)
-	r.note(attestation.StepTime, timeErr, "made at %s, %v ago", d.Timestamp.Format(time.RFC3339), now.Sub(d.Timestamp).Round(time.Millisecond))
-	image, policyErr := o.policy.Check(d, now)
-	r.Image = image
-	r.note(attestation.StepPCRs, policyErr, "as listed for image %q", image)
-	if policyErr == nil && d.InDebugMode() {
-		r.warn("debug mode", "the parent can read this enclave's console")
-	}
-	endpoint, bindingErr := attestation.EndpointOf(d)
-	if bindingErr == nil {
-		bindingErr = endpoint.Check(f.Leaf)
-	}
-	r.note(attestation.StepBinding, bindingErr, "%s", boundTo(endpoint, fresh))
-	r.noteEndpoint(endpoint)
-	return gravest(nonceErr, timeErr, policyErr, bindingErr)
+	return r.Examine(e, findings.Question{
+		Roots: o.roots, Policy: o.policy, Fresh: f.Freshness(e, nonce, o.maxAge), Leaf: f.Leaf, Now: c.now,
+	})
 }
 
-// boundTo says in words what the document names.
-func boundTo(e attestation.Endpoint, f attestation.Freshness) string {
-	switch {
-	case f.Exporter != nil:
-		return "the document names this TLS connection, and its key"
-	case len(e.Keys) > 0:
-		return "the document names the key of this connection"
+// print writes the report and returns its exit code.
+func (c command) print(r *findings.Report, asJSON bool) int {
+	write := r.WriteText
+	if asJSON {
+		write = func(w io.Writer) error { return findings.WriteJSON(w, r) }
 	}
-	return "the document names the certificate of this connection"
-}
-
-func gravest(errs ...error) error {
-	var worst error
-	for _, err := range errs {
-		if err != nil && (worst == nil || exitCode(err) < exitCode(worst)) {
-			worst = err
-		}
+	if err := write(c.stdout); err != nil {
+		fmt.Fprintf(c.stderr, "attest: write the result: %v\n", err)
+		return exitNotDone
 	}
-	return worst
-}
-
-func exitCode(err error) int {
-	switch {
-	case err == nil:
-		return exitVerified
-	case errors.Is(err, attestation.ErrNotGenuine):
-		return exitNotGenuine
-	case errors.Is(err, attestation.ErrNotExpected):
-		return exitNotExpected
-	case errors.Is(err, attestation.ErrNotFresh):
-		return exitNotFresh
-	case errors.Is(err, attestation.ErrNotThisConnection):
-		return exitNotThisConnection
-	}
-	return exitNotDone
+	return r.Exit
 }
