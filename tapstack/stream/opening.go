@@ -1,7 +1,8 @@
 // Package stream is how a stream of the stream road begins and how it ends: the
-// PROXY protocol header that names the client, and the difference between an end
+// PROXY protocol header that names the client of a stream into an enclave, the
+// call and the reply that open one out of it, and the difference between an end
 // and a reset, which AF_VSOCK does not know. It dials nothing and accepts
-// nothing: on the host streams does, in the enclave inbound.
+// nothing: streams and egress do on the host, inbound and egress in the enclave.
 package stream
 
 import (
