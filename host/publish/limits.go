@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+
+	"github.com/corridor-enclave/corridor/tapstack/exposition"
 )
 
 // Limits bound what clients may take of the host. One beyond them is reset at
@@ -124,12 +126,15 @@ type Status struct {
 	Accepted    int64            // clients that came
 	Failed      int64            // of them, those whom no enclave took; and failures to accept any
 	Refused     map[string]int64 // of them, those beyond a limit: total, port, client, waiting
+
+	DownlinkBytes, UplinkBytes int64               // to the enclave and from it
+	Dials                      exposition.Snapshot // how long clients waited for an enclave that took them
 }
 
 func (q *port) status() Status {
 	s := Status{
 		Spec: q.spec, Connections: q.active.Load(), Accepted: q.accepted.Load(), Failed: q.failures.Load(),
-		Refused: map[string]int64{},
+		Refused: map[string]int64{}, DownlinkBytes: q.downlink.Load(), UplinkBytes: q.uplink.Load(), Dials: q.dials.Snapshot(),
 	}
 	for r := range q.refusals {
 		s.Refused[refusal(r).String()] = q.refusals[r].Load()

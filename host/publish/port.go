@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/corridor-enclave/corridor/tapstack/exposition"
 	"github.com/corridor-enclave/corridor/tapstack/relay"
 )
 
@@ -31,13 +32,15 @@ type port struct {
 
 	active, accepted, failures atomic.Int64
 	refusals                   [refusals]atomic.Int64
+	downlink, uplink           atomic.Int64 // bytes
+	dials                      *exposition.Histogram
 
 	logged  atomic.Int64 // when a failure was logged last, in Unix nanoseconds
 	skipped atomic.Int64 // failures not logged since
 }
 
 func newPort(p *Publisher, s Spec, l net.Listener) *port {
-	return &port{publisher: p, spec: s, listener: l, stopped: make(chan struct{})}
+	return &port{publisher: p, spec: s, listener: l, stopped: make(chan struct{}), dials: exposition.NewDurations()}
 }
 
 func (q *port) stop() {
@@ -121,6 +124,7 @@ func (q *port) carry(client net.Conn, from netip.AddrPort) {
 		q.refuse(client, from, tooManyWaiting)
 		return
 	}
+	began := time.Now()
 	inside, err := q.dial(call)
 	<-p.dials
 	if err != nil {
@@ -129,7 +133,10 @@ func (q *port) carry(client net.Conn, from netip.AddrPort) {
 		reset(client)
 		return
 	}
-	result, err := relay.Relay(p.hard, client, inside, relay.Options{IdleTimeout: p.config.IdleTimeout})
+	q.dials.ObserveDuration(time.Since(began))
+	result, err := relay.Relay(p.hard, client, inside, relay.Options{
+		IdleTimeout: p.config.IdleTimeout, AToB: &q.downlink, BToA: &q.uplink,
+	})
 	p.config.Log.Debug("connection ended", "addr", q.spec.Local, "client", from.String(), "id", call.ID,
 		"downlink_bytes", result.AToB, "uplink_bytes", result.BToA, "err", err)
 }

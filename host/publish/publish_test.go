@@ -237,6 +237,9 @@ func TestConnectionIsCarried(t *testing.T) {
 	if rest, err := io.ReadAll(client); err != nil || len(rest) > 0 {
 		t.Errorf("the client reads %q, %v; want the enclave's end of stream", rest, err)
 	}
+	if got := s.Status()[0]; got.DownlinkBytes != 5 || got.UplinkBytes != 5 || got.Dials.Count() != 1 {
+		t.Errorf("status %+v; want 5 bytes each way, and one dial", got)
+	}
 }
 
 func TestClientWithoutEnclaveIsReset(t *testing.T) {

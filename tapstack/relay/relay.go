@@ -56,6 +56,9 @@ type Options struct {
 	// BufferSize is the bytes of buffer for each direction. Zero means
 	// DefaultBufferSize; buffers up to that size are pooled.
 	BufferSize int
+	// AToB and BToA, unless they are nil, grow with every byte that passes, so
+	// that who watches many relays need not wait for their ends.
+	AToB, BToA *atomic.Int64
 }
 
 // A Result says what passed through a relay.
@@ -101,6 +104,7 @@ type Resetter interface {
 // is left.
 func Relay(ctx context.Context, a, b net.Conn, o Options) (Result, error) {
 	r := newRelaying(a, b)
+	r.aToB.total, r.bToA.total = o.AToB, o.BToA
 	size := o.BufferSize
 	if size <= 0 {
 		size = DefaultBufferSize
@@ -126,8 +130,9 @@ func Relay(ctx context.Context, a, b net.Conn, o Options) (Result, error) {
 type direction struct {
 	src, dst net.Conn
 	from, to Side
-	moved    atomic.Int64 // bytes written to dst
-	complete atomic.Bool  // dst was told the true end of the stream
+	moved    atomic.Int64  // bytes written to dst
+	total    *atomic.Int64 // of the caller's, or nil
+	complete atomic.Bool   // dst was told the true end of the stream
 }
 
 // A relaying is one relay under way.
@@ -159,7 +164,7 @@ func (r *relaying) copyDirection(d *direction, size int) {
 		chunk, readErr := src.next()
 		if len(chunk) > 0 {
 			written, err := d.dst.Write(chunk)
-			d.moved.Add(int64(written))
+			d.count(written)
 			if err != nil {
 				r.end(d.to, fmt.Errorf("relay: write to %s: %w", d.to, err))
 				return
@@ -174,6 +179,13 @@ func (r *relaying) copyDirection(d *direction, size int) {
 			r.closeBoth()
 			return
 		}
+	}
+}
+
+func (d *direction) count(n int) {
+	d.moved.Add(int64(n))
+	if d.total != nil {
+		d.total.Add(int64(n))
 	}
 }
 

@@ -102,7 +102,10 @@ func TestRelayCarriesBothStreamsToTheirEnd(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			client, server, out := ends(t, tt.networks[0], tt.networks[1], t.Context(), relay.Options{BufferSize: tt.bufferSize})
+			var aToB, bToA atomic.Int64
+			client, server, out := ends(t, tt.networks[0], tt.networks[1], t.Context(), relay.Options{
+				BufferSize: tt.bufferSize, AToB: &aToB, BToA: &bToA,
+			})
 			early, late, first := client, server, relay.SideA
 			sendEarly, sendLate := up, down
 			if tt.serverFirst {
@@ -122,6 +125,9 @@ func TestRelayCarriesBothStreamsToTheirEnd(t *testing.T) {
 			got := <-out
 			if got.err != nil || got.AToB != int64(len(up)) || got.BToA != int64(len(down)) || got.First != first {
 				t.Fatalf("Relay = %+v; want %d and %d bytes, %s first, no error", got, len(up), len(down), first)
+			}
+			if aToB.Load() != got.AToB || bToA.Load() != got.BToA {
+				t.Errorf("counted meanwhile: %d and %d bytes, in the end %+v", aToB.Load(), bToA.Load(), got)
 			}
 		})
 	}
