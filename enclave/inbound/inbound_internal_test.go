@@ -220,7 +220,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if !strings.Contains(s.log.String(), "too many connections") {
 		t.Errorf("the log does not say so: %s", s.log)
 	}
-	if err := first.(*served).Reset(); err != nil {
+	if err := first.(*stream.Lingering).Reset(); err != nil {
 		t.Fatal(err)
 	}
 	s.open(t, "203.0.113.7:3")
