@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/corridor-enclave/corridor/enclave/sometimes"
 	"github.com/corridor-enclave/corridor/tapstack/stream"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
@@ -79,7 +80,7 @@ type acceptor struct {
 	errs  chan error // of accepting, for whoever calls accept
 	stop  chan struct{}
 	once  sync.Once
-	loose sometimes // says which streams are closed, now and then
+	loose sometimes.Logger // says which streams are closed, now and then
 
 	running sync.WaitGroup // the accept loop and the streams that wait
 
@@ -95,7 +96,7 @@ func newAcceptor(cfg Config) *acceptor {
 	}
 	a := &acceptor{
 		cfg: cfg, conns: make(chan *Conn), errs: make(chan error), stop: make(chan struct{}),
-		loose: sometimes{log: cfg.Log}, waiting: map[*stream.Conn]bool{},
+		loose: sometimes.Logger{Log: cfg.Log.With("part", "streams")}, waiting: map[*stream.Conn]bool{},
 	}
 	a.running.Go(a.loop)
 	return a
@@ -152,7 +153,7 @@ func (a *acceptor) loop() {
 		}
 		s := stream.New(c)
 		if err := a.admit(s); err != nil {
-			a.loose.warn("stream refused", "peer", c.RemoteAddr().String(), "error", err)
+			a.loose.Warn("stream refused", "peer", c.RemoteAddr().String(), "error", err)
 			s.Close() // behind the line: who sees the end may look for the reason
 			continue
 		}
@@ -221,7 +222,7 @@ func (a *acceptor) readOpening(s *stream.Conn) (stream.Opening, error) {
 		err = s.SetReadDeadline(time.Time{})
 	}
 	if err != nil && r.came && !a.stopped() {
-		a.loose.warn("stream closed", "error", err)
+		a.loose.Warn("stream closed", "error", err)
 	}
 	return o, err
 }

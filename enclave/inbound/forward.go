@@ -83,7 +83,7 @@ func (f *Forwarder) accept(hard context.Context, relays *sync.WaitGroup) error {
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("inbound: accept streams: %w", err)
 		default:
-			f.acceptor.loose.warn("stream not accepted", "error", err)
+			f.acceptor.loose.Warn("stream not accepted", "error", err)
 			f.pause()
 		}
 	}
@@ -105,7 +105,7 @@ func (f *Forwarder) carry(hard context.Context, c *Conn) {
 	app, err := new(net.Dialer).DialContext(ctx, f.cfg.Network, f.cfg.Address)
 	cancel()
 	if err != nil {
-		f.acceptor.loose.warn("app takes no connection", "app", f.cfg.Address, "error", err)
+		f.acceptor.loose.Warn("app takes no connection", "app", f.cfg.Address, "error", err)
 		c.Reset()
 		return
 	}

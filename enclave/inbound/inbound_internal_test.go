@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/corridor-enclave/corridor/enclave/sometimes"
 	"github.com/corridor-enclave/corridor/tapstack/simvsock"
 	"github.com/corridor-enclave/corridor/tapstack/stream"
 	"github.com/corridor-enclave/corridor/tapstack/tapstacktest"
@@ -170,7 +171,7 @@ func TestSlowHeader(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				ours, theirs := net.Pipe()
-				a := &acceptor{cfg: Config{Log: slog.New(slog.DiscardHandler)}, loose: sometimes{log: slog.New(slog.DiscardHandler)}}
+				a := &acceptor{cfg: Config{Log: slog.New(slog.DiscardHandler)}, loose: sometimes.Logger{Log: slog.New(slog.DiscardHandler)}}
 				go func() { _, _ = io.WriteString(theirs, tt.says) }()
 				start := time.Now()
 				_, err := a.readOpening(stream.New(ours))
@@ -424,20 +425,5 @@ func TestForwardNoticesThatItsListenerIsGone(t *testing.T) {
 	f := NewForwarder(ForwardConfig{Config: s.cfg, Network: "tcp", Address: "127.0.0.1:1"})
 	if err := f.Run(t.Context()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Run = %v", err)
-	}
-}
-
-func TestSometimes(t *testing.T) {
-	t.Parallel()
-	var s sometimes
-	start := time.Unix(1000, 0)
-	for _, tt := range []struct {
-		after   time.Duration
-		skipped int
-		ok      bool
-	}{{0, 0, true}, {time.Second, 0, false}, {2 * time.Second, 0, false}, {logEvery, 2, true}, {logEvery + 1, 0, false}, {3 * logEvery, 1, true}} {
-		if skipped, ok := s.turn(start.Add(tt.after)); skipped != tt.skipped || ok != tt.ok {
-			t.Errorf("after %s: %d, %t; want %d, %t", tt.after, skipped, ok, tt.skipped, tt.ok)
-		}
 	}
 }
