@@ -99,7 +99,7 @@ func open(c config.Config, log *slog.Logger) (_ *host, err error) {
 		Link: h.dialLink, Stream: h.dialStream, IdleTimeout: c.Published.IdleTimeout, Limits: c.Published.Limits,
 		DrainTimeout: c.DrainTimeout, Log: log,
 	})
-	h.api = api.Handler(h.publisher, h.gateway, api.Scope{CID: vsockconn.CIDAny}, log)
+	h.api = h.controlHandler()
 
 	if h.link, err = c.Transport.Listen(c.LinkPort); err != nil {
 		return nil, err

@@ -49,6 +49,7 @@ type Config struct {
 type Dialer struct {
 	config Config
 	want   chan *pool // those that have room
+	counts counters
 
 	mu     sync.Mutex
 	closed bool
@@ -106,9 +107,11 @@ func (d *Dialer) Dial(ctx context.Context, to vsockconn.Addr, o stream.Opening) 
 	header := o.Append(make([]byte, 0, stream.MaxOpening/4))
 	for conn := d.take(to); conn != nil; conn = d.take(to) {
 		if open(ctx, conn, header) == nil {
+			d.counts.taken.Add(1)
 			return conn, nil
 		}
-		conn.Close() // it died while it was ready
+		d.counts.died.Add(1)
+		conn.Close() // while it was ready
 	}
 	var reason error // of the last attempt that was not cut short
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
@@ -136,8 +139,10 @@ func (d *Dialer) Dial(ctx context.Context, to vsockconn.Addr, o stream.Opening) 
 func (d *Dialer) connect(ctx context.Context, to vsockconn.Addr) (*stream.Conn, error) {
 	conn, err := d.config.Transport.Dial(ctx, to)
 	if err != nil {
+		d.counts.failed.Add(1)
 		return nil, err
 	}
+	d.counts.connected.Add(1)
 	return stream.New(conn), nil
 }
 
@@ -166,6 +171,7 @@ func (d *Dialer) take(to vsockconn.Addr) *stream.Conn {
 			d.ask(to)
 			return r.conn
 		}
+		d.counts.died.Add(1)
 		r.conn.Close()
 	}
 }

@@ -143,6 +143,9 @@ func TestUnreachable(t *testing.T) {
 	if c, err := s.Dial(ctx, at(), hello()); !errors.Is(err, ErrUnreachable) || !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("Dial = %v, %v; want ErrUnreachable with the reason", c, err)
 	}
+	if c := s.Counts(); c.Failed == 0 || c.Connected != 0 {
+		t.Errorf("counts %+v; want failures alone", c)
+	}
 }
 
 // TestWaits: an enclave that comes while a client waits is found.
@@ -200,6 +203,9 @@ func TestReadyStreamIsTaken(t *testing.T) {
 		t.Errorf("the stream that was ready opens with %+v, %v", o, err)
 	}
 	s.untilReady(t, 2)
+	if c := s.Counts(); c.Taken != 1 || c.Connected != 4 || c.Failed != 0 || c.Died != 0 || c.Ready[at()] != 2 || len(c.Endpoints()) != 1 {
+		t.Errorf("counts %+v; want one taken of four", c)
+	}
 }
 
 // TestDeadStreamsAreNotTaken: an enclave that restarts takes the streams along

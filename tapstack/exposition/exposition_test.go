@@ -187,3 +187,22 @@ func BenchmarkObserve(b *testing.B) {
 		h.ObserveDuration(3 * time.Millisecond)
 	}
 }
+
+func TestProcess(t *testing.T) {
+	t.Parallel()
+	before := exposition.ReadProcess()
+	if before.Goroutines == 0 || before.HeapBytes == 0 || before.RuntimeBytes < before.HeapBytes || before.Allocations == 0 {
+		t.Errorf("%+v", before)
+	}
+	kept := make([]byte, 1<<20)
+	after := exposition.ReadProcess()
+	if after.AllocatedBytes-before.AllocatedBytes < uint64(len(kept)) || after.Collections < before.Collections {
+		t.Errorf("%+v after a MiB, %+v before", after, before)
+	}
+	p := exposition.NewPage()
+	after.Write(p)
+	exposition.WriteBuild(p, exposition.With("side", "host"))
+	if text, families := read(t, p); len(families) < 10 || !strings.Contains(text, `corridor_build_info{go="go1.`) {
+		t.Errorf("page\n%s", text)
+	}
+}
