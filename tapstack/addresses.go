@@ -35,6 +35,17 @@ func EnclaveAddr() netip.Addr { return linkAddr(2) }
 // loopback, 192.168.127.254.
 func HostAliasAddr() netip.Addr { return linkAddr(254) }
 
+// Subnet6 is the network on the link for IPv6, where both ends have it:
+// fd3c:91d2:7ab4::/64, unique local addresses with a random prefix (RFC 4193).
+func Subnet6() netip.Prefix { return netip.PrefixFrom(linkAddr6(0), 64) }
+
+// GatewayAddr6 is the host's IPv6 address on the link, fd3c:91d2:7ab4::1. It
+// routes and answers neighbour discovery; DNS is on GatewayAddr alone.
+func GatewayAddr6() netip.Addr { return linkAddr6(1) }
+
+// EnclaveAddr6 is the enclave's IPv6 address on the link, fd3c:91d2:7ab4::2.
+func EnclaveAddr6() netip.Addr { return linkAddr6(2) }
+
 // GatewayMAC is the gateway's hardware address, 5a:94:ef:e4:0c:dd. The caller
 // owns the returned slice.
 func GatewayMAC() net.HardwareAddr {
@@ -52,4 +63,8 @@ func EnclaveMAC() net.HardwareAddr {
 
 func linkAddr(host byte) netip.Addr {
 	return netip.AddrFrom4([4]byte{192, 168, 127, host})
+}
+
+func linkAddr6(host byte) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfd, 0x3c, 0x91, 0xd2, 0x7a, 0xb4, 15: host})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/exposition"
 )
 
 const (
@@ -40,10 +42,16 @@ func ownZones() []string { return []string{".containers.internal.", ".docker.int
 
 // A dnsServer answers on port 53 of the gateway, UDP and TCP. It forwards
 // queries as they are, AAAA included: whether the enclave can use an answer is
-// for the enclave to judge. It caches nothing, so times to live stay true.
+// for the enclave to judge. What egress rules say about names it applies to
+// queries, and notes for flows.
 type dnsServer struct {
 	ctx       context.Context // of the network
+	egress    Egress
+	answers   *answers
+	refusals  *refusals
 	resolvers *resolvers
+	cache     *dnsCache
+	counts    dnsCounters
 	slots     chan struct{}
 	servers   []*dns.Server
 	running   sync.WaitGroup
@@ -60,7 +68,11 @@ func newDNSServer(n *network, r *resolvers) (*dnsServer, error) {
 		packets.Close()
 		return nil, err
 	}
-	d := &dnsServer{ctx: n.ctx, resolvers: r, slots: make(chan struct{}, maxQueries)}
+	d := &dnsServer{
+		ctx: n.ctx, egress: n.policy.egress, answers: n.policy.answers, refusals: n.refusals,
+		counts:    dnsCounters{forwarded: exposition.NewDurations()},
+		resolvers: r, cache: newDNSCache(), slots: make(chan struct{}, maxQueries),
+	}
 	var started sync.WaitGroup
 	for _, s := range []*dns.Server{{PacketConn: packets, UDPSize: dns.DefaultMsgSize}, {Listener: listener}} {
 		s.Handler = dns.HandlerFunc(d.serve)
@@ -75,6 +87,16 @@ func newDNSServer(n *network, r *resolvers) (*dnsServer, error) {
 	}
 	started.Wait()
 	return d, nil
+}
+
+// stats returns the counters of now.
+func (d *dnsServer) stats() DNSStats {
+	s := DNSStats{
+		Queries: d.counts.queries.Load(), Cached: d.counts.cached.Load(), Failed: d.counts.failed.Load(),
+		Forwarded: d.counts.forwarded.Snapshot(), Kept: d.cache.len(),
+	}
+	s.Held, s.Evicted = d.answers.size()
+	return s
 }
 
 // close stops both servers; queries under way have ended with the network.
@@ -107,6 +129,7 @@ func answerSize(q *dns.Msg) int {
 
 // answer never returns nil.
 func (d *dnsServer) answer(q *dns.Msg, overTCP bool) *dns.Msg {
+	d.counts.queries.Add(1)
 	if q.Opcode != dns.OpcodeQuery {
 		return failure(q, dns.RcodeNotImplemented)
 	}
@@ -120,19 +143,49 @@ func (d *dnsServer) answer(q *dns.Msg, overTCP bool) *dns.Msg {
 	if a := ownAnswer(q, question); a != nil {
 		return a
 	}
+	if no := d.egress.judgeNames([]string{canonical(question.Name)}); no.cause != causeNone {
+		return d.refuse(q, no)
+	}
+	a, err := d.lookUp(q, overTCP)
+	if err != nil {
+		// Not "no such name": the asker may try again.
+		d.counts.failed.Add(1)
+		return failure(q, dns.RcodeServerFailure)
+	}
+	if no := d.egress.judgeNames(chainOf(a)); no.cause != causeNone {
+		return d.refuse(q, no)
+	}
+	d.answers.learn(a, time.Now())
+	a.Id, a.Question = q.Id, q.Question
+	return a
+}
+
+// refuse answers a query for a name that the enclave may not know of.
+func (d *dnsServer) refuse(q *dns.Msg, no refusal) *dns.Msg {
+	d.refusals.note("dns", strconv.Quote(q.Question[0].Name), no)
+	return failure(q, dns.RcodeRefused)
+}
+
+// lookUp answers from the cache, or asks.
+func (d *dnsServer) lookUp(q *dns.Msg, overTCP bool) (*dns.Msg, error) {
+	if a := d.cache.get(q, time.Now()); a != nil {
+		d.counts.cached.Add(1)
+		return a, nil
+	}
 	select {
 	case d.slots <- struct{}{}:
 		defer func() { <-d.slots }()
 	default:
-		return failure(q, dns.RcodeServerFailure)
+		return nil, errors.New("gateway: too many queries wait")
 	}
+	start := time.Now()
 	a, err := d.forward(q, overTCP)
 	if err != nil {
-		// Not "no such name": the asker may try again.
-		return failure(q, dns.RcodeServerFailure)
+		return nil, err
 	}
-	a.Id = q.Id
-	return a
+	d.counts.forwarded.ObserveDuration(time.Since(start))
+	d.cache.put(q, a, time.Now())
+	return a, nil
 }
 
 func failure(q *dns.Msg, code int) *dns.Msg {

@@ -82,6 +82,13 @@ func (u *upstream) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 		if !overTCP {
 			a.Truncate(dns.MinMsgSize)
 		}
+	case "alias":
+		a.Answer = []dns.RR{
+			&dns.CNAME{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: 321}, Target: "host.denied."},
+			&dns.A{Hdr: dns.RR_Header{Name: "host.denied.", Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 321}, A: net.IPv4(198, 51, 100, 8)},
+		}
+	case "home":
+		a.Answer = []dns.RR{&dns.A{Hdr: header, A: tapstack.HostAliasAddr().AsSlice()}}
 	case "other":
 		a.Question[0].Name = "another.example."
 	default:
@@ -200,6 +207,62 @@ func TestDNS(t *testing.T) {
 	if same > len(u.ids)/2 {
 		t.Errorf("identifiers of the queries: %v, want ones that cannot be guessed", u.ids)
 	}
+}
+
+// TestNamesThatAreRefused: names that no flow may use are not looked up, and a
+// name that is allowed opens nothing of the host's own.
+func TestNamesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	egress := gateway.Egress{Allow: destinations(t, "*.good.example", "bad.good.example"), Deny: destinations(t, "bad.good.example", "*.denied")}
+	s, e := newSite(t, gateway.Config{DNS: []netip.AddrPort{u.at}, Egress: egress, HostLoopback: true}), netstacktest.NewEnclave(t)
+	s.attach(16, e)
+	for _, tt := range []struct {
+		qname   string
+		code    int
+		queries int // that the resolver has seen
+	}{
+		{"secret.evil.example.", dns.RcodeRefused, 0},
+		{"bad.GOOD.example.", dns.RcodeRefused, 0},
+		{"alias.good.example.", dns.RcodeRefused, 1},
+		{"www.good.example.", dns.RcodeSuccess, 2},
+		{"www.good.example.", dns.RcodeSuccess, 2}, // from the cache
+		{"home.good.example.", dns.RcodeSuccess, 3},
+	} {
+		a := ask(t, s, e, new(dns.Msg).SetQuestion(tt.qname, dns.TypeA), false)
+		u.mu.Lock()
+		queries := len(u.ids)
+		u.mu.Unlock()
+		if a.Rcode != tt.code || queries != tt.queries || a.Question[0].Name != tt.qname {
+			t.Errorf("%s: %s after %d queries, want %s after %d", tt.qname, dns.RcodeToString[a.Rcode], queries, dns.RcodeToString[tt.code], tt.queries)
+		}
+	}
+	if conn, err := e.DialTCP(s.ctx, alias(echoServer(t))); err == nil {
+		conn.Close()
+		t.Error("a name opened the host's loopback")
+	}
+	got := s.gateway.Enclaves()[0]
+	for cause, want := range map[string]uint64{"name-not-allowed": 1, "name-denied": 2, "not-allowed": 1, "denied": 0} {
+		if got.Refusals[cause] != want {
+			t.Errorf("%s: %d refusals, want %d (%v)", cause, got.Refusals[cause], want, got.Refusals)
+		}
+	}
+	if d := got.DNS; d.Queries != 6 || d.Cached != 1 || d.Forwarded.Count() != 3 || d.Held != 2 || d.Kept != 3 {
+		t.Errorf("stats of DNS: %+v", d)
+	}
+	s.events.await(t, "cause=name-denied")
+}
+
+func destinations(t *testing.T, texts ...string) (all []gateway.Destination) {
+	t.Helper()
+	for _, text := range texts {
+		d, err := gateway.ParseDestination(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, d)
+	}
+	return all
 }
 
 func TestDNSWithoutResolver(t *testing.T) {

@@ -223,9 +223,15 @@ func TestFlowsThatAreRefused(t *testing.T) {
 	if flows.TCP.Refused != uint64(len(refused)) || flows.UDP.Refused != 1 || flows.TCP.Total != 0 {
 		t.Errorf("flows = %+v, want all refused", flows)
 	}
+	// One line for each cause, and none for another refusal of the same.
+	for _, cause := range []string{"host-loopback", "link", "unroutable"} {
+		if line := s.events.await(t, "refused"); !strings.Contains(line, "cause="+cause) {
+			t.Errorf("the log says %s, want cause=%s", line, cause)
+		}
+	}
 	select {
 	case line := <-s.events.lines:
-		t.Errorf("more than one line about refusals: %s", line)
+		t.Errorf("more than one line about a cause: %s", line)
 	default:
 	}
 }

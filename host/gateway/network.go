@@ -24,6 +24,8 @@ type Enclave struct {
 	Flows    FlowStats         // of the NAT
 	Counters map[string]any    // of the stack below, as netstack.Stack.Counters
 	Leases   map[string]string // addresses that DHCP gave out, to hardware addresses
+	Refusals map[string]uint64 // what the enclave did not get, by cause
+	DNS      DNSStats
 }
 
 // A network is one enclave's: a stack, its services, and its flows.
@@ -38,7 +40,7 @@ type network struct {
 	dhcp   *dhcpServer
 	web    *http.Server // nil if port 80 is closed
 
-	refusals *sometimes
+	refusals *refusals
 
 	ctx      context.Context // ends when the network closes
 	cancel   context.CancelFunc
@@ -52,11 +54,14 @@ type network struct {
 // newNetwork makes the stack and starts the services on the gateway's address.
 func newNetwork(g *Gateway, cid vsockconn.CID) (*network, error) {
 	ctx, cancel := context.WithCancel(context.Background())
+	log := g.log.With("cid", uint32(cid))
 	n := &network{
-		cid:      cid,
-		log:      g.log.With("cid", uint32(cid)),
-		policy:   policy{hostLoopback: g.config.HostLoopback, egress: g.config.Egress},
-		refusals: newSometimes(),
+		cid: cid,
+		log: log,
+		policy: policy{
+			hostLoopback: g.config.HostLoopback, egress: g.config.Egress, answers: newAnswers(g.config.Egress),
+		},
+		refusals: &refusals{log: log},
 		ctx:      ctx,
 		cancel:   cancel,
 	}
@@ -169,13 +174,7 @@ func (n *network) describe() Enclave {
 		Flows:    FlowStats{TCP: n.tcp.stats(), UDP: n.udp.stats()},
 		Counters: n.stack.Counters(),
 		Leases:   n.dhcp.leases(),
-	}
-}
-
-// refuse notes that the enclave asked for something that it may not have. The
-// log line is rare, the counter of the caller is exact.
-func (n *network) refuse(protocol string, destination netip.AddrPort, why string) {
-	if skipped, ok := n.refusals.now(time.Now()); ok {
-		n.log.Warn("flow of the enclave refused", "protocol", protocol, "destination", destination.String(), "why", why, "not_logged", skipped)
+		Refusals: n.refusals.byCause(),
+		DNS:      n.dns.stats(),
 	}
 }

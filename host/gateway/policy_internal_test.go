@@ -37,22 +37,22 @@ func TestPolicy(t *testing.T) {
 		{"192.168.126.1:443", false, "192.168.126.1:443"},
 		{"239.255.255.255:1", false, ""},
 	} {
-		to, why := policy{hostLoopback: tt.loopback}.route(netip.MustParseAddrPort(tt.to))
+		to, no := policy{hostLoopback: tt.loopback}.route(netip.MustParseAddrPort(tt.to))
 		if tt.want == "" {
-			if why == "" || to.IsValid() {
+			if no.why == "" || no.cause == causeNone || to.IsValid() {
 				t.Errorf("%s (host loopback %t) leads to %s, want it refused", tt.to, tt.loopback, to)
 			}
 			continue
 		}
-		if why != "" || to.String() != tt.want {
-			t.Errorf("%s (host loopback %t) = %s, %q; want %s", tt.to, tt.loopback, to, why, tt.want)
+		if no != (refusal{}) || to.String() != tt.want {
+			t.Errorf("%s (host loopback %t) = %s, %q; want %s", tt.to, tt.loopback, to, no.why, tt.want)
 		}
 	}
 }
 
 func TestSometimes(t *testing.T) {
 	t.Parallel()
-	s := newSometimes()
+	s := &sometimes{}
 	start := time.Unix(1000, 0)
 	for _, tt := range []struct {
 		after   time.Duration

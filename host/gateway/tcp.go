@@ -55,16 +55,16 @@ func newTCPFlows(n *network) *tcpFlows {
 // handle carries one flow to its end. It runs on a goroutine that the stack
 // waits for.
 func (t *tcpFlows) handle(f *netstack.TCPFlow) {
-	to, why := t.network.policy.route(f.Destination)
-	if why == "" && t.open.Load() >= maxTCPFlows {
-		why = "too many connections of this enclave"
+	to, no := t.network.policy.route(f.Destination)
+	if no.cause == causeNone && t.open.Load() >= maxTCPFlows {
+		no = refusal{causeTooMany, "too many connections of this enclave"}
 	}
-	if why == "" && !t.enter(to) {
-		why = "too many connections to this destination are not yet answered"
+	if no.cause == causeNone && !t.enter(to) {
+		no = refusal{causePending, "too many connections to this destination are not yet answered"}
 	}
-	if why != "" {
+	if no.cause != causeNone {
 		t.refused.Add(1)
-		t.network.refuse("tcp", f.Destination, why)
+		t.network.refusals.note("tcp", f.Destination.String(), no)
 		f.Reject()
 		return
 	}

@@ -57,10 +57,10 @@ func newUDPFlows(n *network) *udpFlows {
 // handle takes a new flow, or leaves it to be answered with port unreachable. It
 // runs on the goroutine that reads the link and waits for nothing.
 func (u *udpFlows) handle(f *netstack.UDPFlow) {
-	to, why := u.network.policy.route(f.Destination)
-	if why != "" {
+	to, no := u.network.policy.route(f.Destination)
+	if no.cause != causeNone {
 		u.refused.Add(1)
-		u.network.refuse("udp", f.Destination, why)
+		u.network.refusals.note("udp", f.Destination.String(), no)
 		return
 	}
 	outside, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
