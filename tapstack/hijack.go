@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 )
 
@@ -83,6 +84,9 @@ func (c *aheadConn) Read(b []byte) (int, error) {
 	}
 	return n, nil
 }
+
+// WriteSocket is that of the connection below: nothing was written ahead.
+func (c *aheadConn) WriteSocket() syscall.RawConn { return WriteSocket(c.Conn) }
 
 // NetConn returns the connection below. It is of use only once the bytes that
 // were read ahead have been read.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/corridor-enclave/corridor/tapstack"
@@ -137,6 +138,9 @@ type countedConn struct {
 	net.Conn
 	leave func()
 }
+
+// WriteSocket is that of the connection.
+func (c *countedConn) WriteSocket() syscall.RawConn { return tapstack.WriteSocket(c.Conn) }
 
 // Close closes the connection and makes room for another.
 func (c *countedConn) Close() error {

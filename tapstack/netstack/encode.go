@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"encoding/binary"
+	"iter"
 
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
@@ -25,33 +26,84 @@ const (
 	// needs more, for which the buffer grows.
 	encodedSlack = 2 * tapstack.MaxFrame
 
+	// largePayload is from where on a piece of its own in a write costs less than
+	// to copy it.
+	largePayload = 4 << 10
+
 	extendedLength = 4 // what precedes the virtio-net header of a frame
 )
 
-// An encoder turns packets of the stack into the frames that a peer takes.
+// An encoder turns packets of the stack into the frames that a peer takes. What
+// it gathers is written as one piece, of which large payloads stay where the
+// stack keeps them:
+//
+//	buf    | n | header |  | n | header | small frame | n | header |  |
+//	cuts                 ^                                          ^
+//	                  payload                                    payload
 type encoder struct {
 	peer    Peer
+	inPlace bool // payloads need not be copied into buf
 	buf     []byte
-	scratch []byte // one frame with its virtio-net header, for a peer without offload
+	cuts    []cut
+	outside int      // bytes of all cuts
+	scratch []byte   // one frame with its virtio-net header, for a peer without offload
+	pieces  [][]byte // what gathered returned
 }
 
-func newEncoder(p Peer) *encoder {
+// A cut is payload that goes between buf[:at] and buf[at:]. It belongs to a packet,
+// and is good for as long as that is held.
+type cut struct {
+	at      int
+	payload []byte
+}
+
+func newEncoder(p Peer, inPlace bool) *encoder {
 	return &encoder{
 		peer:    p,
+		inPlace: inPlace,
 		buf:     make([]byte, 0, writeBuffer+encodedSlack),
 		scratch: make([]byte, 0, tapstack.OffloadHeader+tapstack.MaxFrame),
 	}
 }
 
-// add appends the frames of a packet to buf, and returns how many they are: 0 if
-// the peer does not take the packet.
+// reset forgets what was gathered.
+func (e *encoder) reset() {
+	clear(e.cuts)
+	e.buf, e.cuts, e.outside = e.buf[:0], e.cuts[:0], 0
+}
+
+// size is how many bytes were gathered.
+func (e *encoder) size() int { return len(e.buf) + e.outside }
+
+// gathered returns what was gathered, in order: good until the next call, or add.
+func (e *encoder) gathered() [][]byte {
+	dst, from := e.pieces[:0], 0
+	for _, c := range e.cuts {
+		if c.at > from {
+			dst = append(dst, e.buf[from:c.at])
+		}
+		dst = append(dst, c.payload)
+		from = c.at
+	}
+	if from < len(e.buf) {
+		dst = append(dst, e.buf[from:])
+	}
+	e.pieces = dst
+	return dst
+}
+
+// add gathers the frames of a packet, and returns how many they are: 0 if the peer
+// does not take the packet.
 func (e *encoder) add(p *stack.PacketBuffer) int {
 	size := p.Size()
 	if size > tapstack.MaxFrame {
 		return 0
 	}
 	if e.peer.Framing != tapstack.Extended || !e.peer.Takes.Offload {
-		e.scratch = appendPacket(e.scratch[:0], p)
+		e.scratch = appendOffload(e.scratch[:0], p)
+		for b := range viewsOf(p) {
+			e.scratch = append(e.scratch, b...)
+		}
 		var n int
 		e.buf, n = tapstack.AppendFinished(e.buf, e.scratch, e.peer.Framing, e.peer.Takes.MaxFrame)
 		return n
@@ -62,27 +114,37 @@ func (e *encoder) add(p *stack.PacketBuffer) int {
 	at := len(e.buf)
 	e.buf = append(e.buf, make([]byte, extendedLength)...)
 	tapstack.PutExtended(e.buf[at:], size)
-	e.buf = appendPacket(e.buf, p)
+	e.buf = appendOffload(e.buf, p)
+	for b := range viewsOf(p) {
+		if e.inPlace && len(b) >= largePayload {
+			e.cuts = append(e.cuts, cut{len(e.buf), b})
+			e.outside += len(b)
+			continue
+		}
+		e.buf = append(e.buf, b...)
+	}
 	return 1
 }
 
-// appendPacket appends the packet with its virtio-net header to dst.
-func appendPacket(dst []byte, p *stack.PacketBuffer) []byte {
-	dst = appendOffload(dst, p)
-	// The list begins with the header room that was reserved and not used: skip
-	// bytes of it are not part of the frame. Sending them would desynchronise the
-	// stream without any error.
-	views, skip := p.AsViewList()
-	for v := views.Front(); v != nil; v = v.Next() {
-		b := v.AsSlice()
-		if skip >= len(b) {
-			skip -= len(b)
-			continue
+// viewsOf yields the bytes of a packet, piece by piece.
+func viewsOf(p *stack.PacketBuffer) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		// The list begins with the header room that was reserved and not used: skip
+		// bytes of it are not part of the frame. Sending them would desynchronise the
+		// stream without any error.
+		views, skip := p.AsViewList()
+		for v := views.Front(); v != nil; v = v.Next() {
+			b := v.AsSlice()
+			if skip >= len(b) {
+				skip -= len(b)
+				continue
+			}
+			if !yield(b[skip:]) {
+				return
+			}
+			skip = 0
 		}
-		dst = append(dst, b[skip:]...)
-		skip = 0
 	}
-	return dst
 }
 
 // The parts of a virtio-net header that the stack uses; tapstack describes all.

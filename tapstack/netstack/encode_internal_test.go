@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"slices"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -72,34 +73,66 @@ func peers() map[string]Peer {
 func TestEncode(t *testing.T) {
 	t.Parallel()
 	for name, peer := range peers() {
-		for _, size := range []int{0, 1, 1460, 1461, 40000, 65374} {
-			data := numbered(size)
-			p := segment(data, 1460)
-			e := newEncoder(peer)
-			n := e.add(p)
-			p.DecRef()
-			frames := tapstack.NewFrameReader(bytes.NewReader(e.buf), peer.Framing, peer.Takes.MaxFrame)
-			var got []byte
-			for range n {
-				frame, err := frames.Next()
-				if err != nil {
-					t.Fatalf("%s, %d bytes: %v", name, size, err)
-				}
-				if err := tapstack.CheckOffload(frame); err != nil {
-					t.Errorf("%s, %d bytes: %v", name, size, err)
-				}
-				if !peer.Takes.Offload {
-					checkFinished(t, frame)
-				}
-				got = append(got, frame[tapstack.OffloadHeader+54:]...)
+		for _, inPlace := range []bool{false, true} {
+			// One after the other in one piece, small ones between large ones.
+			e := newEncoder(peer, inPlace)
+			var all []byte
+			n := 0
+			for _, size := range []int{0, 1, 40000, 1460, 1461, 65374} {
+				p := segment(numbered(size), 1460)
+				defer p.DecRef() // the encoder refers to its payload
+				n += e.add(p)
+				all = append(all, numbered(size)...)
 			}
-			if _, err := frames.Next(); err != io.EOF {
-				t.Errorf("%s, %d bytes: behind %d frames is %v, want io.EOF", name, size, n, err)
+			stream := slices.Concat(e.gathered()...)
+			if len(stream) != e.size() {
+				t.Errorf("%s: %d bytes, and size says %d", name, len(stream), e.size())
 			}
-			if !bytes.Equal(got, data) {
-				t.Errorf("%s: %d bytes of payload arrive as %d others", name, size, len(got))
-			}
+			checkFrames(t, name, stream, n, peer, all)
 		}
+	}
+}
+
+// checkFrames fails unless the stream has n frames that the peer takes, with this
+// payload in all.
+func checkFrames(t *testing.T, name string, stream []byte, n int, peer Peer, want []byte) {
+	t.Helper()
+	frames := tapstack.NewFrameReader(bytes.NewReader(stream), peer.Framing, peer.Takes.MaxFrame)
+	var got []byte
+	for i := range n {
+		frame, err := frames.Next()
+		if err != nil {
+			t.Fatalf("%s: frame %d: %v", name, i, err)
+		}
+		if err := tapstack.CheckOffload(frame); err != nil {
+			t.Errorf("%s: frame %d: %v", name, i, err)
+		}
+		if !peer.Takes.Offload {
+			checkFinished(t, frame)
+		}
+		got = append(got, frame[tapstack.OffloadHeader+54:]...)
+	}
+	if _, err := frames.Next(); err != io.EOF {
+		t.Errorf("%s: behind %d frames is %v, want io.EOF", name, n, err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s: %d bytes of payload arrive as %d others", name, len(want), len(got))
+	}
+}
+
+// TestEncoderLeavesLargePayloadsInPlace: what is copied does not grow with them.
+func TestEncoderLeavesLargePayloadsInPlace(t *testing.T) {
+	t.Parallel()
+	e := newEncoder(peers()["extended"], true)
+	p := segment(make([]byte, 60000), 1460)
+	defer p.DecRef()
+	e.add(p)
+	e.add(p)
+	if len(e.buf) > 256 || e.size() < 120000 {
+		t.Errorf("of %d bytes %d were copied", e.size(), len(e.buf))
+	}
+	if e.reset(); e.size() != 0 || len(e.gathered()) != 0 {
+		t.Errorf("after reset: %d bytes in %d pieces", e.size(), len(e.gathered()))
 	}
 }
 
@@ -121,8 +154,8 @@ func TestEncodeLeavesOutWhatIsTooLong(t *testing.T) {
 	t.Parallel()
 	for name, peer := range peers() {
 		p := packet(numbered(42), make([]byte, tapstack.MaxFrame-41)) // not to be segmented
-		e := newEncoder(peer)
-		if n := e.add(p); n != 0 || len(e.buf) != 0 {
+		e := newEncoder(peer, true)
+		if n := e.add(p); n != 0 || e.size() != 0 {
 			t.Errorf("%s: a frame of %d bytes became %d", name, p.Size(), n)
 		}
 		p.DecRef()
@@ -131,12 +164,19 @@ func TestEncodeLeavesOutWhatIsTooLong(t *testing.T) {
 
 func TestEncodeAllocatesNothing(t *testing.T) {
 	for name, peer := range peers() {
-		p := segment(make([]byte, 60000), 1460)
-		e := newEncoder(peer)
-		if n := testing.AllocsPerRun(100, func() { e.buf = e.buf[:0]; e.add(p) }); n != 0 {
-			t.Errorf("%s: encoding allocates %v times, want 0", name, n)
+		for _, inPlace := range []bool{false, true} {
+			p := segment(make([]byte, 60000), 1460)
+			e := newEncoder(peer, inPlace)
+			n := testing.AllocsPerRun(100, func() {
+				e.reset()
+				e.add(p)
+				e.gathered()
+			})
+			if n != 0 {
+				t.Errorf("%s: encoding allocates %v times, want 0", name, n)
+			}
+			p.DecRef()
 		}
-		p.DecRef()
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -70,7 +69,7 @@ func (s *Stack) Attach(ctx context.Context, conn net.Conn, p Peer) error {
 	s.card.queue.open()
 	var writer sync.WaitGroup
 	writer.Go(func() {
-		st.end(s.writeStream(st, newEncoder(p)))
+		st.end(s.writeStream(st, p))
 	})
 	st.end(s.readStream(st, p.Framing))
 	s.card.queue.close()
@@ -124,14 +123,16 @@ func (s *Stack) readStream(st *stream, f tapstack.Framing) error {
 
 // writeStream writes queued packets to the stream until either is closed. What
 // gathers while a write is under way leaves with the next one.
-func (s *Stack) writeStream(st *stream, e *encoder) error {
+func (s *Stack) writeStream(st *stream, p Peer) error {
+	w := newWriter(st.conn, s.config.WriteMax, &s.counts)
+	e := newEncoder(p, w.raw != nil)
 	var spare []*stack.PacketBuffer
 	for {
 		taken := s.card.queue.take(spare)
 		if taken == nil {
 			return nil
 		}
-		err := s.writePackets(st.conn, e, taken)
+		err := s.writePackets(w, e, taken)
 		release(taken)
 		if err != nil {
 			return err
@@ -141,11 +142,11 @@ func (s *Stack) writeStream(st *stream, e *encoder) error {
 }
 
 // writePackets writes all packets in as few writes as the buffer allows.
-func (s *Stack) writePackets(conn net.Conn, e *encoder, packets []*stack.PacketBuffer) error {
+func (s *Stack) writePackets(w *writer, e *encoder, packets []*stack.PacketBuffer) error {
 	for len(packets) > 0 {
-		e.buf = e.buf[:0]
+		e.reset()
 		frames, bytes, n := 0, 0, 0
-		for n < len(packets) && len(e.buf) < writeBuffer {
+		for n < len(packets) && e.size() < writeBuffer {
 			p := packets[n]
 			count := e.add(p)
 			if count == 0 {
@@ -156,7 +157,7 @@ func (s *Stack) writePackets(conn net.Conn, e *encoder, packets []*stack.PacketB
 			frames += count
 			n++
 		}
-		if err := s.writeAll(conn, e.buf); err != nil {
+		if err := w.writeAll(e.gathered()); err != nil {
 			s.counts.dropNoStream.Add(uint64(len(packets)))
 			return err
 		}
@@ -174,31 +175,4 @@ func sizeOf(packets []*stack.PacketBuffer) (n int) {
 		n += p.Size()
 	}
 	return n
-}
-
-// writeAll writes b, however slow, as long as something moves, in writes of at
-// most WriteMax bytes.
-func (s *Stack) writeAll(conn net.Conn, b []byte) error {
-	most := s.config.WriteMax
-	if most == 0 {
-		most = len(b)
-	}
-	for len(b) > 0 {
-		if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-			return fmt.Errorf("netstack: downlink: %w", err)
-		}
-		n, err := conn.Write(b[:min(len(b), most)])
-		b = b[n:]
-		s.counts.writes.Add(1)
-		if n > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-			continue
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("%w: nothing for %s", ErrStalled, writeTimeout)
-		}
-		if err != nil {
-			return fmt.Errorf("netstack: downlink: %w", err)
-		}
-	}
-	return nil
 }
