@@ -2,6 +2,7 @@ package front_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -100,6 +101,41 @@ func TestDrainCutsUpgrades(t *testing.T) {
 		}
 		if _, err := c.Read(make([]byte, 1)); err == nil {
 			t.Error("the upgraded connection is still open")
+		}
+	})
+}
+
+// TestDrainTellsLatecomers: an HTTP/2 connection whose handshake ends when the drain
+// has begun is told to go like the others, and not waited for.
+func TestDrainTellsLatecomers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipeListener()
+		stop := run(t, front.Config{Listeners: []net.Listener{l}, Certificates: newCertificates(t), DrainTimeout: time.Minute})
+		raw, err := l.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+		stopped := make(chan error, 1)
+		start := time.Now()
+		go func() { stopped <- stop() }()
+		synctest.Wait()
+
+		c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}) //nolint:gosec // no document in this test
+		const settings, goAway = 4, 7                                                           // types of frames (RFC 9113 6.5, 6.8)
+		say(t, c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+string([]byte{0, 0, 0, settings, 0, 0, 0, 0, 0}))
+		for head := make([]byte, 9); head[3] != goAway; {
+			if _, err := io.ReadFull(c, head); err != nil {
+				t.Fatalf("the connection ended without GOAWAY: %v", err)
+			}
+			if _, err := io.CopyN(io.Discard, c, int64(head[0])<<16|int64(head[1])<<8|int64(head[2])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		go func() { _, _ = io.Copy(io.Discard, c) }()
+		if err := <-stopped; err != nil || time.Since(start) > 5*time.Second {
+			t.Errorf("Run = %v after %s; want nil within seconds", err, time.Since(start))
 		}
 	})
 }

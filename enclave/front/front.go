@@ -38,6 +38,8 @@ const (
 	// pingAfter is how long an HTTP/2 connection may be silent until the front
 	// asks whether the client is still there.
 	pingAfter = 30 * time.Second
+	// goAwayAgain is how long a drain waits for the server until it asks again.
+	goAwayAgain = time.Second
 	// endGrace is how long a handler may take to notice that its client is gone.
 	endGrace = 5 * time.Second
 )
@@ -200,6 +202,21 @@ func (f *Front) serve(l net.Listener) error {
 	return fmt.Errorf("front: serving %s: %w", l.Addr(), err)
 }
 
+// shutdown waits until nothing is under way. http.Server.Shutdown tells the HTTP/2
+// connections of that moment to go, and then waits for all: one whose TLS handshake
+// ends later is never told, and would be served on and waited for until its client
+// leaves. Asking again tells those too.
+func (f *Front) shutdown(ctx context.Context) error {
+	for {
+		asked, cancel := context.WithTimeout(ctx, goAwayAgain)
+		err := f.server.Shutdown(asked)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
 // drain ends the serving. cut cancels the contexts of all requests.
 func (f *Front) drain(cut context.CancelFunc) error {
 	f.draining.Store(true)
@@ -207,7 +224,7 @@ func (f *Front) drain(cut context.CancelFunc) error {
 	ctx, cancel := context.WithTimeout(context.Background(), f.cfg.DrainTimeout)
 	defer cancel()
 	var err error
-	if f.server.Shutdown(ctx) != nil {
+	if f.shutdown(ctx) != nil {
 		err = fmt.Errorf("front: %d requests were cut off after %s", f.requests.count(), f.cfg.DrainTimeout)
 	}
 	cut()
