@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/corridor-enclave/corridor/revproxy/upstream"
 )
 
 // How long an app that cannot be connected to is left alone: twice as long after
@@ -33,9 +35,10 @@ type apps struct {
 type member struct {
 	carrier
 	dial  func(context.Context) (net.Conn, error)
-	host  string       // what an HTTP/1.0 request without Host is taken for
-	exact bool         // targets are sent byte by byte
-	under atomic.Int64 // requests
+	host  string              // what an HTTP/1.0 request without Host is taken for
+	exact bool                // targets are sent byte by byte
+	lines *upstream.Transport // the carrier, if it lends its connections; else nil
+	under atomic.Int64        // requests
 
 	mu       sync.Mutex
 	failures int       // to connect, in a row
@@ -75,6 +78,7 @@ func newMember(c Config, app *url.URL) (*member, error) {
 		return conn, err
 	}
 	m.carrier = newCarrier(c, m.dial, app.Scheme == "h2c")
+	m.lines, _ = m.carrier.(*upstream.Transport)
 	return m, nil
 }
 
@@ -131,21 +135,30 @@ func (a *apps) best(tried map[*member]bool) *member {
 	return best
 }
 
-// exchange sends a request to an app, going from one to the next until one
-// accepts a connection. x remembers which.
-func (a *apps) exchange(req *http.Request, x *exchange, inform func(int, http.Header) error) (*http.Response, error) {
+// exchange sends a request to an app. x remembers which.
+func (a *apps) exchange(req *http.Request, x *exchange, inform func(int, http.Header) error) (res *http.Response, err error) {
+	err = a.reach(x, func(m *member) (err error) {
+		if req.URL.Host = m.host; req.Host == "" {
+			req.Host = m.host
+		}
+		setTarget(req.URL, x.in.RequestURI, m.exact)
+		res, err = m.Exchange(req, inform)
+		return err
+	})
+	return res, err
+}
+
+// reach has one app asked, and goes from one to the next until one accepts a
+// connection. x remembers which.
+func (a *apps) reach(x *exchange, ask func(*member) error) error {
 	var tried map[*member]bool
 	begin, pause := time.Now(), 5*time.Millisecond
 	for {
 		m := a.take(tried)
 		x.move(m)
-		if req.URL.Host = m.host; req.Host == "" {
-			req.Host = m.host
-		}
-		setTarget(req.URL, x.in.RequestURI, m.exact)
-		res, err := m.Exchange(req, inform)
+		err := ask(m)
 		if err == nil || !unreached(err) || x.Err() != nil {
-			return res, err
+			return err
 		}
 		if tried == nil {
 			tried = make(map[*member]bool)
@@ -155,7 +168,7 @@ func (a *apps) exchange(req *http.Request, x *exchange, inform func(int, http.He
 			continue
 		}
 		if time.Since(begin)+pause > a.patience || !sleep(x, pause) {
-			return nil, err
+			return err
 		}
 		clear(tried)
 		pause = min(2*pause, firstRest)

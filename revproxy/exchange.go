@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+
+	"github.com/corridor-enclave/corridor/revproxy/head"
 )
 
 // An exchange follows one request, to tell a client's fault from the app's when
@@ -105,9 +107,7 @@ func (x *exchange) carryTrailers() {
 
 // mayTrail reports whether a trailer is passed on. What frames or routes a
 // message has no place there (RFC 9110 6.5.1).
-func mayTrail(field string) bool {
-	return field != "Content-Length" && field != "Host" && !hop{}.has(field) && !isForwarding(field)
-}
+func mayTrail(field string) bool { return head.KindOf(field).MayTrail() }
 
 // Close leaves the client's body to the server, which closes it when the handler
 // returns: before, that could wait for the client.

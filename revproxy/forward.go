@@ -6,6 +6,8 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+
+	"github.com/corridor-enclave/corridor/revproxy/head"
 )
 
 // forward carries out one exchange with the app.
@@ -14,10 +16,12 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, x *exchange) {
 		p.answer(w, r, x, badUpgrade(), nil)
 		return
 	}
-	res, err := p.apps.exchange(outbound(r, x, p.mark), x, func(code int, h http.Header) error {
-		inform(w, code, h)
-		return nil
-	})
+	res, err := p.apps.exchange(outbound(r, x, p.mark), x, informer(w))
+	p.judge(w, r, x, res, err)
+}
+
+// judge passes an answer back, or fails.
+func (p *Proxy) judge(w http.ResponseWriter, r *http.Request, x *exchange, res *http.Response, err error) {
 	if err == nil {
 		if err = checkHead(x, res); err != nil {
 			_ = res.Body.Close()
@@ -27,6 +31,11 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, x *exchange) {
 		p.fail(w, r, x, err)
 		return
 	}
+	p.passBack(w, r, x, res)
+}
+
+// passBack passes the app's answer on.
+func (p *Proxy) passBack(w http.ResponseWriter, r *http.Request, x *exchange, res *http.Response) {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		p.tunnel(w, r, x, res)
 		return
@@ -77,6 +86,14 @@ func outbound(r *http.Request, x *exchange, mark string) *http.Request {
 		out.Body, out.Trailer = x, x.trailer(r.Trailer)
 	}
 	return out
+}
+
+// informer returns what passes informational answers on.
+func informer(w http.ResponseWriter) func(int, http.Header) error {
+	return func(code int, h http.Header) error {
+		inform(w, code, h)
+		return nil
+	}
 }
 
 // inform passes an informational answer on. The server does not forget its
@@ -183,12 +200,7 @@ func hopOf(h http.Header) hop {
 }
 
 func (h hop) has(name string) bool {
-	switch name {
-	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-		"Te", "Trailer", "Transfer-Encoding", "Upgrade":
-		return true
-	}
-	return slices.Contains(h.named, name)
+	return head.KindOf(name).OfHop() || slices.Contains(h.named, name)
 }
 
 // strip removes the fields of the hop.

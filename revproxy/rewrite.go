@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/corridor-enclave/corridor/revproxy/head"
 )
 
 // setTarget makes the target of the request to the app: the bytes that came,
@@ -48,18 +50,47 @@ func countDown(h http.Header) {
 }
 
 // isForwarding reports whether a field says where a request comes from. An app
-// that believes such a field must get it from us or not at all. Underscores
-// count as dashes, because CGI and its heirs cannot tell them apart.
+// that believes such a field must get it from us or not at all.
 func isForwarding(field string) bool {
-	field = http.CanonicalHeaderKey(strings.ReplaceAll(field, "_", "-"))
-	switch field {
-	case "Forwarded", "X-Forwarded", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Originating-Ip",
-		"X-Remote-Ip", "X-Remote-Addr", "X-Original-Forwarded-For", "X-Original-Host", "X-Original-Proto",
-		"X-Host", "X-Scheme", "X-Url-Scheme", "X-Request-Id", "True-Client-Ip", "Client-Ip",
-		"Cf-Connecting-Ip", "Cf-Connecting-Ipv6", "Fastly-Client-Ip", "Fly-Client-Ip", "Front-End-Https":
-		return true
+	return head.KindOf(field) == head.Origin
+}
+
+// An origin is what the proxy knows about where the requests of a connection come
+// from.
+type origin struct {
+	client string // the client's IP address, "" if there is none
+	scheme string // http or https
+}
+
+func originOf(remote string, secure bool) origin {
+	o := origin{scheme: "http"}
+	if secure {
+		o.scheme = "https"
 	}
-	return strings.HasPrefix(field, "X-Forwarded-")
+	if ip, ok := clientIP(remote); ok {
+		o.client = ip.String()
+	}
+	return o
+}
+
+// forwarded is the value of Forwarded (RFC 7239) before and behind the host.
+func (o origin) forwarded() (before, behind string) {
+	switch {
+	case strings.Contains(o.client, ":"):
+		before = `for="[` + o.client + `]";` // section 6
+	case o.client != "":
+		before = "for=" + o.client + ";"
+	}
+	return before, "proto=" + o.scheme
+}
+
+// constants calls set for the fields that do not depend on the host.
+func (o origin) constants(set func(field, value string)) {
+	if o.client != "" {
+		set("X-Forwarded-For", o.client)
+		set("X-Real-Ip", o.client)
+	}
+	set("X-Forwarded-Proto", o.scheme)
 }
 
 // setForwarding says what the proxy knows about where a request comes from.
@@ -69,26 +100,14 @@ func setForwarding(h http.Header, in *http.Request) {
 		backing[0] = value
 		h[field], backing = backing[:1:1], backing[1:]
 	}
-	proto := "http"
-	if in.TLS != nil {
-		proto = "https"
-	}
-	forwarded := "proto=" + proto
+	from := originOf(in.RemoteAddr, in.TLS != nil)
+	from.constants(set)
+	before, behind := from.forwarded()
 	if in.Host != "" {
 		set("X-Forwarded-Host", in.Host)
-		forwarded = "host=" + quoted(in.Host) + ";" + forwarded
+		before += "host=" + quoted(in.Host) + ";"
 	}
-	if ip, ok := clientIP(in.RemoteAddr); ok {
-		node := ip.String()
-		set("X-Forwarded-For", node)
-		set("X-Real-Ip", node)
-		if ip.Is6() {
-			node = `"[` + node + `]"` // RFC 7239 section 6
-		}
-		forwarded = "for=" + node + ";" + forwarded
-	}
-	set("X-Forwarded-Proto", proto)
-	set("Forwarded", forwarded)
+	set("Forwarded", before+behind)
 }
 
 // clientIP is the address in a RemoteAddr, if there is one: it may also be a

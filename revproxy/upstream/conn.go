@@ -24,6 +24,11 @@ type conn struct {
 	inBody bool
 	armed  time.Time // when quiet was last counted from
 
+	until  time.Time // the read deadline, as far as a Line has set it
+	early  []byte    // to be read before what comes
+	line   *Line     // nil until it is first lent
+	asking asking
+
 	since time.Time // when it became idle
 	kept  bool      // it has carried an exchange before
 }
@@ -49,11 +54,21 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.inBody && c.quiet > 0 {
 		c.arm()
 	}
-	n, err := c.Conn.Read(p)
+	n, err := c.read(p)
 	if c.budget > 0 {
 		c.budget -= n
 	}
 	return n, err
+}
+
+// read reads what has come early, then what comes.
+func (c *conn) read(p []byte) (int, error) {
+	if len(c.early) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.early)
+	c.early = c.early[n:]
+	return n, nil
 }
 
 // arm moves the deadline within a body, but only if that is worth a timer.
@@ -91,6 +106,9 @@ type pool struct {
 func (p *pool) take() *conn {
 	for {
 		c := p.pop()
+		if c != nil {
+			c.until = time.Time{} // others set the deadline
+		}
 		if c == nil || (c.quietAndOpen() && (p.age == 0 || time.Since(c.since) < p.age)) {
 			return c
 		}

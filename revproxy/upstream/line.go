@@ -1,0 +1,157 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+// A Line is a connection to the app lent to someone who speaks HTTP over it
+// himself, one exchange long. It ends with Keep, Close or Adopt.
+type Line struct {
+	t *Transport
+	c *conn
+}
+
+// A Question is a request to be sent, whole.
+type Question struct {
+	// Request is the head and the body.
+	Request []byte
+	// Answer is where the first bytes of the answer go.
+	Answer []byte
+	// Again says that the request may be sent twice.
+	Again bool
+	// Now is the time, more or less.
+	Now time.Time
+	// Glance is how long to wait for the first byte, at least; at most it is
+	// twice as long.
+	Glance time.Duration
+}
+
+// Ask sends a request and reads the first bytes of the answer. It returns
+// os.ErrDeadlineExceeded with a Line if there are none after q.Glance: Read goes on
+// waiting. All other errors are those of Exchange, without a Line, and as there a
+// request is sent again if it may be, once and on a new connection.
+//
+// On a kept connection it is one wait and three system calls, because the read that
+// finds nothing also tells that the connection can still be used.
+func (t *Transport) Ask(ctx context.Context, q *Question) (*Line, int, error) {
+	for fresh := false; ; {
+		c, err := t.get(ctx, fresh)
+		if err != nil {
+			return nil, 0, err
+		}
+		n, err := c.inquire(q)
+		switch {
+		case n > 0 || errors.Is(err, os.ErrDeadlineExceeded):
+			return c.lend(t), n, err
+		case errors.Is(err, errUnsent):
+		case !c.kept || !q.Again || ctx.Err() != nil:
+			_ = c.Close()
+			return nil, 0, fmt.Errorf("upstream: waiting for the answer: %w", err)
+		default:
+			fresh = true
+		}
+		_ = c.Close()
+	}
+}
+
+// get takes a kept connection, without a look at it, or makes a new one.
+func (t *Transport) get(ctx context.Context, fresh bool) (*conn, error) {
+	for !fresh {
+		c := t.idle.pop()
+		if c == nil {
+			break
+		}
+		if t.cfg.IdleTimeout == 0 || time.Since(c.since) < t.cfg.IdleTimeout {
+			return c, nil
+		}
+		_ = c.Close()
+	}
+	return t.dial(ctx)
+}
+
+// lend makes no garbage: a connection has one Line for all its life.
+func (c *conn) lend(t *Transport) *Line {
+	if c.line == nil {
+		c.line = &Line{t: t, c: c}
+	}
+	return c.line
+}
+
+// errUnsent reports that a kept connection could not be used, and was not.
+var errUnsent = errors.New("upstream: the app had ended a kept connection, or spoken on it")
+
+// inquire asks on one connection.
+func (c *conn) inquire(q *Question) (int, error) {
+	c.budget, c.inBody = -1, false
+	c.glance(q.Now, q.Glance)
+	n, err := c.ask(q.Request, q.Answer)
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// glance sets the read deadline to a moment d to 2d away. It moves it only if it has to.
+func (c *conn) glance(now time.Time, d time.Duration) {
+	if left := c.until.Sub(now); left < d || left > 2*d {
+		c.until = now.Add(2 * d)
+		_ = c.SetReadDeadline(c.until)
+	}
+}
+
+// askSlowly is ask by means of any connection.
+func (c *conn) askSlowly(request, answer []byte) (int, error) {
+	if _, err := c.Conn.Write(request); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(answer)
+}
+
+// Glance makes Read give up after d, or up to twice as long.
+func (l *Line) Glance(now time.Time, d time.Duration) { l.c.glance(now, d) }
+
+// Await makes Read wait until a time; the zero time is for ever.
+func (l *Line) Await(until time.Time) {
+	l.c.until = until
+	_ = l.c.SetReadDeadline(until)
+}
+
+// Read reads from the app.
+func (l *Line) Read(p []byte) (int, error) { return l.c.Conn.Read(p) }
+
+// Keep gives the connection back: both messages have ended, and nothing came
+// after the answer.
+func (l *Line) Keep() { l.t.idle.put(l.c) }
+
+// Close closes the connection. It may be called by another goroutine than the
+// one that reads, which then fails, and more than once.
+func (l *Line) Close() { _ = l.c.Close() }
+
+// Timeouts are those of the Transport: of the head of an answer, and of silence
+// within one. Zero is none.
+func (l *Line) Timeouts() (head, body time.Duration) {
+	return l.t.cfg.HeaderTimeout, l.t.cfg.BodyTimeout
+}
+
+// Adopt goes on with an exchange that was begun by Ask, as Exchange does: early is
+// what has come of the answer to req, whose body, if it had one, has been sent. req
+// itself must have none. The Line has ended.
+func (l *Line) Adopt(req *http.Request, early []byte, inform func(code int, fields http.Header) error) (*http.Response, error) {
+	c := l.c
+	c.early = early
+	x := &exchange{t: l.t, c: c, req: req, inform: inform}
+	x.release = context.AfterFunc(req.Context(), func() { _ = c.Close() })
+	x.awaitHead()
+	res, err := x.receive()
+	if err == nil {
+		return res, nil
+	}
+	x.end(false)
+	return nil, x.explain(nil, err)
+}
