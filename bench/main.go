@@ -34,6 +34,7 @@ const usage = `usage: bench COMMAND [flags]; bench COMMAND --help explains them
   run         measure hops in interleaved rounds, and print a table
   proxy       measure reverse proxies side by side
   link        measure the link beside gvproxy, pasta and a plain relay
+  stream      measure the stream road beside HAProxy, and what idle connections cost
   attest      measure attestation documents
   compare     tell what changed from one report to another, beyond noise
   gate        fail if what is ours costs more than the baseline
@@ -73,6 +74,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		"run":        runRun,
 		"proxy":      runOne("proxy", "proxy"),
 		"link":       runOne("link", "link"),
+		"stream":     runOne("stream", "stream,idle"),
 		"attest":     runOne("attest", "attest,verify"),
 		"compare":    runCompare,
 		"gate":       runGate,

@@ -136,7 +136,7 @@ func (p pair) change(m report.Metric, all []pair, seed uint64) (Change, bool) {
 // from that the one went that went furthest.
 // Counts of objects and bytes do not depend on the machine's speed.
 func (p pair) drift(m report.Metric, all []pair) (drift, scatter float64) {
-	if m == report.Allocs || m == report.AllocBytes || m == report.RSS {
+	if m == report.Allocs || m == report.AllocBytes || m == report.RSS || m == report.Outside || m == report.Inside {
 		return 1, 0
 	}
 	var ratios []float64

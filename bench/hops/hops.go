@@ -20,6 +20,8 @@ type Hop struct {
 	// Baseline is the variant that ratios are told against.
 	Baseline string
 	Variants []Variant
+	// Fresh says that each sample is of processes that were started for it.
+	Fresh bool
 }
 
 // A Variant is one way to do a hop's work.
@@ -39,7 +41,7 @@ func (m *Missing) Error() string { return fmt.Sprintf("hops: needs %s (remedy: %
 
 // All returns every hop, in the order of the way.
 func All() []Hop {
-	return []Hop{generatorHop(), proxyHop(), tlsHop(), linkHop(), wayHop(), attestHop(), verifyHop()}
+	return []Hop{generatorHop(), proxyHop(), tlsHop(), linkHop(), streamHop(), idleHop(), wayHop(), attestHop(), verifyHop()}
 }
 
 // Find returns the hops with these names, in the order of the way.
@@ -105,6 +107,15 @@ func openLoad(rate float64, mode report.Mode) report.Load {
 	return report.Load{Name: name, Generator: "openloop", Kind: report.Requests, Connections: 64, Offered: rate, BodyBytes: 12, Mode: mode}
 }
 
+// newConnectionsLoad is a closed loop of so many clients that connect anew for each
+// request.
+func newConnectionsLoad(clients int) report.Load {
+	return report.Load{
+		Name: fmt.Sprintf("%d clients on new connections", clients), Generator: "openloop", Kind: report.Requests,
+		Connections: clients, BodyBytes: 12, Mode: report.NewConnections,
+	}
+}
+
 // http2Load is a closed loop of so many requests at a time.
 func http2Load(requests int) report.Load {
 	return report.Load{
@@ -129,6 +140,9 @@ func bulkLoad(flows int, direction string) report.Load {
 	}
 	return report.Load{Name: name, Generator: "iperf3", Kind: report.Bulk, Connections: flows, Direction: direction}
 }
+
+// Holder is the generator that opens connections and leaves them alone.
+const Holder = "holder"
 
 // Checked is the generator of bulk that comes from the app itself, with a checksum over
 // each block.

@@ -36,15 +36,18 @@ func linkHop() Hop {
 	}
 }
 
-// wayHop is the whole way: published port, link, TLS and proxy inside, app. Stock is
+// wayHop is the whole way: published port, link or stream, TLS and proxy inside, app.
+// HAProxy stands in host's place on the stream road. Stock is
 // what the model does: gvproxy and gvforwarder, and inside a TLS server with the
 // standard library's proxy as it comes.
 func wayHop() Hop {
 	return Hop{
-		Name: "way", About: "the whole way: published port, link, TLS, proxy, app", Baseline: "stock",
+		Name: "way", About: "the whole way: published port, link or stream, TLS, proxy, app", Baseline: "stock",
 		Loads: append(requestLoads(1, 16, 128), openLoad(1000, "")),
 		Variants: []Variant{
 			{"corridor", true, func(s *Setup) error { return s.corridor(frontPort) }},
+			{"stream", true, func(s *Setup) error { return s.streamsToFront("--fqdn", name) }},
+			{"haproxy", false, func(s *Setup) error { return s.haproxyToFront("--fqdn", name) }},
 			{"stock", false, func(s *Setup) error { return s.stockWay() }},
 		},
 	}
@@ -114,27 +117,21 @@ func (s *Setup) corridor(port string) error {
 	if err := s.inside(); err != nil {
 		return err
 	}
-	var local [2]string
-	for i := range local {
-		if local[i], err = freeAddress(); err != nil { // host takes port 0 once only
-			return err
-		}
-	}
-	_, err = s.start(program{name: "host", role: report.Subject, path: hostPath, args: []string{
-		"--vsock", "dir:" + s.running.dir, "--control", "unix:" + s.file("control.sock"),
-		"--publish", local[0] + "=link:" + port, "--publish", local[1] + "=link:" + bulkPort,
-	}})
+	local, err := s.publishedAt(scheme(port))
 	if err != nil {
 		return err
 	}
-	if _, err = s.start(program{name: "enclave-sim", role: report.Subject, path: enclavePath, inside: true, args: []string{
-		"--link", "on", "--vsock", "dir:" + s.running.dir, "--fqdn", name,
-		"--app", "http://127.0.0.1:" + appPort, "--front", "tcp::" + frontPort,
+	if _, err = s.start(program{name: "host", role: report.Subject, path: hostPath, args: []string{
+		"--vsock", "dir:" + s.running.dir, "--control", "unix:" + s.file("control.sock"),
+		"--publish", local[0] + "=link:" + port, "--publish", local[1] + "=link:" + bulkPort,
 	}}); err != nil {
 		return err
 	}
-	s.running.URL, s.running.Bulk = scheme(port)+"://"+local[0]+smallAnswer, local[1]
-	return nil // it answers once both ends have found each other
+	_, err = s.start(program{name: "enclave-sim", role: report.Subject, path: enclavePath, inside: true, args: []string{
+		"--link", "on", "--vsock", "dir:" + s.running.dir, "--fqdn", name,
+		"--app", "http://127.0.0.1:" + appPort, "--front", "tcp::" + frontPort,
+	}})
+	return err // it answers once both ends have found each other
 }
 
 func scheme(port string) string {

@@ -167,7 +167,7 @@ func (s *Setup) start(p program) (*process.Process, error) {
 	}
 	s.running.processes = append(s.running.processes, started)
 	s.running.Programs[p.name] = p.path
-	s.running.Accounts = append(s.running.Accounts, ledger.Account{Name: p.name, Role: p.role, PID: started.PID(), Runtime: p.runtime})
+	s.running.Accounts = append(s.running.Accounts, ledger.Account{Name: p.name, Role: p.role, PID: started.PID(), Runtime: p.runtime, Inside: p.inside})
 	return started, nil
 }
 

@@ -58,7 +58,7 @@ func groups(r *report.Report) []group {
 
 // per names one operation of a kind.
 func per(k report.Kind) string {
-	return map[report.Kind]string{report.Requests: "request", report.Bulk: "Gbit", report.Documents: "document"}[k]
+	return map[report.Kind]string{report.Requests: "request", report.Bulk: "Gbit", report.Documents: "document", report.Idle: "connection"}[k]
 }
 
 func stacks(r *report.Report) []figure {
@@ -102,6 +102,8 @@ func peers(r *report.Report, h hues) []figure {
 			{report.Rate, "rate", per(g.kind) + "s a second: more is better"},
 			{report.Throughput, "throughput", "Gbit/s: more is better"},
 			{report.P99, "p99", "µs until 99 % were answered: less is better"},
+			{report.Outside, "memory outside", "bytes of the parent's memory for one " + per(g.kind) + ": less is better"},
+			{report.Inside, "memory inside", "bytes of the enclave's memory for one " + per(g.kind) + ": less is better"},
 		} {
 			c := barChart{label: m.name + ", " + g.title(), unit: m.unit}
 			for _, x := range g.results {

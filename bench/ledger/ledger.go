@@ -17,6 +17,8 @@ type Account struct {
 	Name string
 	Role report.Role
 	PID  int
+	// Inside says that it runs in the enclave's place.
+	Inside bool
 	// Runtime is the unix socket on which the process tells what it allocated
 	// (see Runtime); empty means that it does not.
 	Runtime string
@@ -67,7 +69,7 @@ func (m Mark) Since(before Mark) (used []report.Process, foreign float64) {
 	ours := m.own - before.own
 	for i, a := range m.accounts {
 		p := m.uses[i].since(before.uses[i])
-		p.Name, p.Role = a.Name, a.Role
+		p.Name, p.Role, p.Inside = a.Name, a.Role, a.Inside
 		if now, then := m.allocs[i], before.allocs[i]; now != nil && then != nil {
 			objects, bytes := now.Objects-then.Objects, now.Bytes-then.Bytes
 			p.Allocs, p.AllocBytes = &objects, &bytes

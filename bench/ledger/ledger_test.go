@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,10 @@ func TestMain(m *testing.M) {
 // spin is how long work spins on a core.
 const spin = 120 * time.Millisecond
 
-// work says that it is there, waits for a byte, spins and reads a lot of zeros,
+// growth is how much memory work takes.
+const growth = 32 << 20
+
+// work says that it is there, waits for a byte, spins, reads a lot of zeros and grows,
 // says that it is done, and stays until its input ends.
 func work(in io.Reader, out io.Writer) {
 	fmt.Fprintln(out, "ready")
@@ -52,8 +56,13 @@ func work(in io.Reader, out io.Writer) {
 			return
 		}
 	}
+	kept := make([]byte, growth)
+	for i := 0; i < len(kept); i += 4096 {
+		kept[i] = 1 // a page is there once it is written
+	}
 	fmt.Fprintln(out, "done")
 	_, _ = io.Copy(io.Discard, in)
+	runtime.KeepAlive(kept)
 }
 
 // A worker is such a process, and the ends of its pipes.
@@ -173,6 +182,9 @@ func TestDescendantsAreCharged(t *testing.T) {
 	}
 	if p.Reads != nil && (*p.Reads < 100 || *p.ReadBytes < 100_000) {
 		t.Errorf("100 reads of 1000 bytes are charged as %d of %d", *p.Reads, *p.ReadBytes)
+	}
+	if p.GrownBytes < growth {
+		t.Errorf("it took %d bytes and grew by %d", growth, p.GrownBytes)
 	}
 	if p.Voluntary < 1 {
 		t.Errorf("it waited, without a switch")

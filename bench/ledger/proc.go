@@ -23,6 +23,7 @@ type use struct {
 	user, system int64 // µs, in steps of a tick, threads that ended included
 	threads      map[int]thread
 	rss          int64
+	anonymous    int64 // of rss, what no file backs
 	pss          *int64
 	io           *[4]int64 // read calls, write calls, bytes read, bytes written
 }
@@ -37,7 +38,7 @@ type thread struct {
 // since returns the difference of two uses of one tree. Threads that began in
 // between count in full; of those that ended, only the time is known.
 func (u use) since(before use) report.Process {
-	p := report.Process{RSSBytes: u.rss, PSSBytes: u.pss}
+	p := report.Process{RSSBytes: u.rss, PSSBytes: u.pss, GrownBytes: u.anonymous - before.anonymous}
 	exact := int64(0)
 	for id, now := range u.threads {
 		then := before.threads[id]
@@ -203,8 +204,9 @@ func readThread(dir string) (id int, t thread, err error) {
 func (u *use) addMemory(pid int) {
 	rollup, err := pairs(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err == nil {
-		if n, err := integers(kilobytes(rollup["Rss"]), kilobytes(rollup["Pss"])); err == nil {
+		if n, err := integers(kilobytes(rollup["Rss"]), kilobytes(rollup["Pss"]), kilobytes(rollup["Anonymous"])); err == nil {
 			u.rss += n[0] << 10
+			u.anonymous += n[2] << 10
 			if u.pss != nil {
 				*u.pss += n[1] << 10
 			}
@@ -213,8 +215,9 @@ func (u *use) addMemory(pid int) {
 	}
 	u.pss = nil
 	if status, err := pairs(fmt.Sprintf("/proc/%d/status", pid)); err == nil {
-		if n, err := integers(kilobytes(status["VmRSS"])); err == nil {
+		if n, err := integers(kilobytes(status["VmRSS"]), kilobytes(status["RssAnon"])); err == nil {
 			u.rss += n[0] << 10
+			u.anonymous += n[1] << 10
 		}
 	}
 }

@@ -54,7 +54,7 @@ func (d drivers) find(ctx context.Context, tools hops.Tools, name string) {
 	switch p := binaries.Program(name); p {
 	case binaries.Bombardier, binaries.Baton:
 		path, err = tools.Built(ctx, p)
-	case inProcess, hops.Loop, hops.Checked:
+	case inProcess, hops.Loop, hops.Checked, hops.Holder:
 		path, err = os.Executable()
 	default:
 		path, err = tools.Installed(name, name)
@@ -88,6 +88,12 @@ func (d drivers) add(programs map[string]string) {
 // goes wrong is in the sample's Failure.
 func (d drivers) sample(ctx context.Context, c cell, seconds int) report.Sample {
 	s := report.Sample{Started: time.Now().UTC()}
+	if c.result.Load.Kind == report.Idle {
+		if err := hold(ctx, c, &s); err != nil {
+			return failed(s, c, err)
+		}
+		return s
+	}
 	before, err := ledger.Take(ctx, c.running.Accounts)
 	if err != nil {
 		return failed(s, c, err)

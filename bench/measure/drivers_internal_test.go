@@ -1,11 +1,14 @@
 package measure
 
 import (
+	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/corridor-enclave/corridor/bench/hops"
@@ -115,5 +118,56 @@ func TestCheckedBulk(t *testing.T) {
 	s := d.sample(t.Context(), cell{&report.Result{Load: load}, &hops.Running{URL: server.URL + "/hello", Accounts: self}}, 1)
 	if s.Failure != "" || s.Bytes != s.OK*checkedBlock || s.Values[report.Throughput] <= 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestHold: connections that cannot be had are no figure, nor is memory that shrank;
+// those that can be stay open until they have been looked at.
+func TestHold(t *testing.T) {
+	t.Parallel()
+	failing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
+	defer failing.Close()
+	var open, most atomic.Int64
+	app := httptest.NewUnstartedServer(sampleapp.New())
+	app.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			most.Store(max(most.Load(), open.Add(1)))
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	app.Start()
+	self := []ledger.Account{{Name: "self", Role: report.App, PID: os.Getpid()}}
+	load := report.Load{Name: "test", Generator: hops.Holder, Kind: report.Idle, Connections: 40}
+	for _, tt := range []struct{ name, url, want string }{
+		{"only 502", failing.URL, "502"},
+		{"nobody there", "http://127.0.0.1:0/", "hold a connection"},
+	} {
+		s := drivers{}.sample(t.Context(), cell{&report.Result{Load: load}, &hops.Running{URL: tt.url, Accounts: self}}, 1)
+		if !strings.Contains(s.Failure, tt.want) || s.Values != nil {
+			t.Errorf("%s: failure %q, values %v", tt.name, s.Failure, s.Values)
+		}
+	}
+	s := drivers{}.sample(t.Context(), cell{&report.Result{Load: load}, &hops.Running{URL: app.URL + "/hello", Accounts: self}}, 1)
+	app.Close() // which waits for the last of them
+	if s.Failure != "" || s.OK != 40 || most.Load() != 40 {
+		t.Errorf("%+v; at most %d were open", s, most.Load())
+	}
+}
+
+func TestGrown(t *testing.T) {
+	t.Parallel()
+	process := func(role report.Role, inside bool, bytes int64) report.Process {
+		return report.Process{Role: role, Inside: inside, GrownBytes: bytes}
+	}
+	if got, err := grown([]report.Process{process(report.Subject, false, -50), process(report.Subject, true, 50)}, 10); err == nil {
+		t.Errorf("memory that shrank is %v", got)
+	}
+	got, err := grown([]report.Process{
+		process(report.Subject, false, 50), process(report.Subject, true, 20), process(report.Subject, true, 10), process(report.App, true, 1000),
+	}, 10)
+	if want := (map[report.Metric]float64{report.Outside: 5, report.Inside: 3}); err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
 	}
 }

@@ -45,6 +45,7 @@ type run struct {
 	drivers  drivers
 	done     int
 	total    int
+	last     string // what the last sample said, in few words
 }
 
 // A cell is one load on one variant that runs.
@@ -134,6 +135,9 @@ func (r *run) skip(hop, variant string, err error) {
 // hop measures one hop: everything that is compared runs at the same time, and is
 // loaded in turn.
 func (r *run) hop(ctx context.Context, h hops.Hop) (err error) {
+	if h.Fresh {
+		return r.freshHop(ctx, h)
+	}
 	var cells []cell
 	defer func() {
 		for _, c := range cells {
@@ -190,26 +194,36 @@ func (r *run) warmUp(ctx context.Context, cells []cell) error {
 // what the machine does meanwhile, and what one load leaves for the next, hits
 // all of them alike.
 func (r *run) rounds(ctx context.Context, cells []cell) error {
-	rng := rand.New(rand.NewPCG(r.plan.Seed, uint64(len(r.report.Results))))
-	last := ""
+	rng := r.order()
 	for round := range r.plan.Rounds {
 		for _, i := range rng.Perm(len(cells)) {
-			c := cells[i]
-			r.progress.Step(r.done, r.total, c.result.Key()+last)
-			s := r.drivers.sample(ctx, c, r.plan.Seconds)
-			if ctx.Err() != nil {
-				return ctx.Err() // an interrupted sample is none
+			if err := r.take(ctx, cells[i], round); err != nil {
+				return err
 			}
-			s.Round = round
-			last = glance(c.result, s)
-			if s.Failure != "" {
-				r.progress.Note(c.result.Key() + ": " + s.Failure)
-			}
-			c.result.Samples = append(c.result.Samples, s)
-			r.done++
 		}
 	}
 	r.progress.Step(r.done, r.total, "")
+	return nil
+}
+
+func (r *run) order() *rand.Rand {
+	return rand.New(rand.NewPCG(r.plan.Seed, uint64(len(r.report.Results))))
+}
+
+// take adds one sample to the cell.
+func (r *run) take(ctx context.Context, c cell, round int) error {
+	r.progress.Step(r.done, r.total, c.result.Key()+r.last)
+	s := r.drivers.sample(ctx, c, r.plan.Seconds)
+	if ctx.Err() != nil {
+		return ctx.Err() // an interrupted sample is none
+	}
+	s.Round = round
+	r.last = glance(c.result, s)
+	if s.Failure != "" {
+		r.progress.Note(c.result.Key() + ": " + s.Failure)
+	}
+	c.result.Samples = append(c.result.Samples, s)
+	r.done++
 	return nil
 }
 
@@ -225,6 +239,9 @@ func summarise(r report.Result, seed uint64) map[report.Metric]report.Summary {
 func glance(r *report.Result, s report.Sample) string {
 	if s.Failure != "" {
 		return "; " + r.Variant + " just failed"
+	}
+	if r.Load.Kind == report.Idle {
+		return fmt.Sprintf("; %s just held %d connections", r.Variant, s.OK)
 	}
 	if v, ok := s.Values[report.Throughput]; ok {
 		return fmt.Sprintf("; %s just had %.2f Gbit/s", r.Variant, v)

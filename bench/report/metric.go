@@ -22,6 +22,8 @@ const (
 	Calls      Metric = "calls"       // read(2) and write(2) of the subject, per operation
 	RSS        Metric = "rss"         // bytes of memory of the subject
 	Throughput Metric = "throughput"  // Gbit/s, of bulk
+	Outside    Metric = "outside"     // bytes by which the subject's processes outside of the enclave grew, per operation
+	Inside     Metric = "inside"      // likewise, inside
 )
 
 // A unit is what readers have to know of a metric.
@@ -49,13 +51,15 @@ func (m Metric) unit() (unit, bool) {
 		Calls:      {"calls/op", false, 0.05},
 		RSS:        {"rss-bytes", false, 0.10},
 		Throughput: {"Gbit/s", true, 0.15},
+		Outside:    {"outside-bytes/op", false, 0.10},
+		Inside:     {"inside-bytes/op", false, 0.10},
 	}[m]
 	return u, ok
 }
 
 // Metrics returns all of them in the order of tables.
 func Metrics() []Metric {
-	return []Metric{Rate, Throughput, P50, P90, P99, CPU, User, System, AppCPU, Switches, Calls, Allocs, AllocBytes, RSS}
+	return []Metric{Rate, Throughput, P50, P90, P99, CPU, User, System, AppCPU, Switches, Calls, Allocs, AllocBytes, RSS, Outside, Inside}
 }
 
 // Unit returns the metric's unit as benchstat reads it, with "op" for operation.

@@ -109,6 +109,7 @@ const (
 	Requests  Kind = "requests"  // an operation is a request that was answered with 2xx
 	Bulk      Kind = "bulk"      // an operation is a Gbit that arrived
 	Documents Kind = "documents" // an operation is an attestation document
+	Idle      Kind = "idle"      // an operation is a connection that is kept open, silent
 )
 
 // A Mode is how a load uses its connections.
@@ -170,6 +171,8 @@ type Bucket struct {
 type Process struct {
 	Name string `json:"name"` // "enclave-sim", "app", "bombardier"
 	Role Role   `json:"role"`
+	// Inside says that it runs in the enclave's place.
+	Inside bool `json:"inside,omitempty"`
 
 	UserMicros   float64 `json:"user_us"`
 	SystemMicros float64 `json:"system_us"`
@@ -177,6 +180,7 @@ type Process struct {
 	Involuntary  int64   `json:"involuntary_switches"`
 	RSSBytes     int64   `json:"rss_bytes"` // at the end
 	PSSBytes     *int64  `json:"pss_bytes,omitempty"`
+	GrownBytes   int64   `json:"grown_bytes,omitempty"` // by which its own memory grew meanwhile
 	Reads        *int64  `json:"read_calls,omitempty"`  // read(2) and readv(2), by /proc/PID/io
 	Writes       *int64  `json:"write_calls,omitempty"` // likewise
 	ReadBytes    *int64  `json:"read_bytes,omitempty"`

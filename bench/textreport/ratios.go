@@ -17,7 +17,7 @@ func (p *printer) ratios(r *report.Report, rows []report.Result, baseline string
 		return
 	}
 	metrics := slices.DeleteFunc(
-		[]report.Metric{report.Rate, report.Throughput, report.P50, report.P99, report.CPU},
+		[]report.Metric{report.Rate, report.Throughput, report.P50, report.P99, report.CPU, report.Outside, report.Inside},
 		func(m report.Metric) bool { _, ok := rows[i].Summary[m]; return !ok })
 	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "  by %s\t", baseline)

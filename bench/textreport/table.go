@@ -85,7 +85,7 @@ func (p *printer) line(format string, a ...any) {
 // columns returns the metrics that a load's table has, of those that its results
 // have, under the names that fit its kind.
 func columns(kind report.Kind) []column {
-	per := map[report.Kind]string{report.Requests: "request", report.Bulk: "Gbit", report.Documents: "document"}[kind]
+	per := map[report.Kind]string{report.Requests: "request", report.Bulk: "Gbit", report.Documents: "document", report.Idle: "connection"}[kind]
 	time, unit := "µs", 1.0
 	if kind == report.Bulk { // of which an operation is a large one
 		time, unit = "ms", 1e3
@@ -101,6 +101,8 @@ func columns(kind report.Kind) []column {
 		{report.Switches, "switches/" + per, 1, 2},
 		{report.Allocs, "allocs/" + per, 1, 1},
 		{report.RSS, "RSS MiB", 1 << 20, 1},
+		{report.Outside, "KiB outside/" + per, 1 << 10, 2},
+		{report.Inside, "KiB inside", 1 << 10, 2},
 	}
 }
 
