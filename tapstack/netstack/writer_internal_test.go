@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/corridor-enclave/corridor/tapstack/tapstacktest"
 )
 
 func TestWriteAllGivesUpOnlyWhenNothingMoves(t *testing.T) {
@@ -95,8 +97,8 @@ func TestWriterAllocatesNothing(t *testing.T) {
 	defer reading.Wait()
 	defer host.Close()
 	w := newWriter(host, 0, new(counters))
-	if w.raw == nil {
-		t.Skip("needs writes that gather (remedy: run on Linux)")
+	if !canGather {
+		tapstacktest.Require(t, errors.ErrUnsupported, "writes that gather", "run on Linux")
 	}
 	header, payload, pieces := make([]byte, 80), make([]byte, 16<<10), make([][]byte, 20)
 	n := testing.AllocsPerRun(200, func() {
