@@ -19,6 +19,7 @@ help: ## list these targets
 
 build: ## build enclave, enclave-sim, host, bench and attest into bin/
 	@mkdir -p bin
+	go run -trimpath ./enclave/page/pack enclave/page/built
 	$(GOBUILD) -o bin/enclave ./enclave
 	$(GOBUILD) -tags sim -o bin/enclave-sim ./enclave
 	$(GOBUILD) -o bin/host ./host
@@ -50,4 +51,4 @@ image: ## build the two container images, corridor-enclave and corridor-host, wi
 	docker build --target host -t corridor-host .
 
 clean: ## remove what the targets above made in this folder
-	rm -rf bin artifacts
+	rm -rf bin artifacts enclave/page/built/verify.wasm.gz enclave/page/built/wasm_exec.js

@@ -34,7 +34,7 @@ func (f *Front) attest(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Vary", "Accept")
 	serve := f.attestation
 	switch {
-	case f.cfg.Evidence == nil || !wantsEvidence(r):
+	case f.cfg.Evidence == nil || !accepts(r, jsonType):
 	case f.cfg.Certificates == nil:
 		answer(w, http.StatusNotFound, textType, withoutTLS)
 		return

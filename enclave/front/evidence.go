@@ -27,12 +27,12 @@ type Issuer interface {
 	Kept(ctx context.Context) (attestation.Evidence, error)
 }
 
-// wantsEvidence says whether the client has asked for Corridor's form by name.
-// Whoever takes anything gets nitriding's.
-func wantsEvidence(r *http.Request) bool {
+// accepts says whether the client has asked for a media type by name. Whoever
+// takes anything gets what was there first: nitriding's documents, and text.
+func accepts(r *http.Request, wanted string) bool {
 	for _, header := range r.Header.Values("Accept") {
 		for element := range strings.SplitSeq(header, ",") {
-			if media, _, err := mime.ParseMediaType(element); err == nil && media == jsonType {
+			if media, _, err := mime.ParseMediaType(element); err == nil && media == wanted {
 				return true
 			}
 		}

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/corridor-enclave/corridor/enclave/page"
 )
 
 // Limits on clients, who are strangers: slow, malformed, and many.
@@ -84,6 +86,9 @@ type Config struct {
 	App App
 	// Published is answered, as JSON, to whoever asks for GET /enclave/config.
 	Published any
+	// Page is what browsers get for GET /enclave. Nil gives them the text that all
+	// others get.
+	Page *page.Page
 	// Source is where the image's source can be read; nil if unknown.
 	Source *url.URL
 	// DrainTimeout is how long requests may take to finish once Run is to end.

@@ -66,6 +66,7 @@ func TestRoutes(t *testing.T) {
 		{name: "certificates without TLS", cfg: plain, path: "/enclave/certificates", status: 404, says: "no certificate"},
 
 		{name: "unknown page", cfg: ready, path: "/enclave/x", status: 404, says: "no such page"},
+		{name: "page's file without a page", cfg: ready, path: "/enclave/page/page.js", status: 404, says: "no such page"},
 		{name: "slash behind", cfg: ready, path: "/enclave/", status: 404, says: "no such page"},
 		{name: "two slashes", cfg: ready, path: "//enclave/attestation", status: 404, says: "no such page"},
 		{name: "dots", cfg: ready, path: "/a/../enclave/config", status: 404, says: "no such page"},

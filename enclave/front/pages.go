@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/go-chi/chi/v5"
 )
 
 const (
@@ -25,8 +27,13 @@ func answer(w http.ResponseWriter, status int, contentType, body string) {
 	_, _ = io.WriteString(w, body) // an error means that the client is gone
 }
 
-// page explains the enclave to whoever finds it.
-func (f *Front) page(w http.ResponseWriter, _ *http.Request) {
+// page explains the enclave to whoever finds it: to browsers by a page that checks
+// it, where there is something to check.
+func (f *Front) page(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Accept")
+	if f.cfg.Page != nil && f.cfg.Certificates != nil && accepts(r, "text/html") && f.cfg.Page.Serve(w, r, "") {
+		return
+	}
 	var b strings.Builder
 	b.WriteString("This is an enclave, behind a Corridor sidecar.\n\n")
 	if f.cfg.Certificates == nil {
@@ -47,6 +54,13 @@ func (f *Front) page(w http.ResponseWriter, _ *http.Request) {
 		"GET /enclave/health                 200 if requests are welcome, else 503\n" +
 		"Everything else is the app's.\n")
 	answer(w, http.StatusOK, textType, b.String())
+}
+
+// pageFile answers with what belongs to the page.
+func (f *Front) pageFile(w http.ResponseWriter, r *http.Request) {
+	if name := chi.URLParam(r, "file"); f.cfg.Page == nil || name == "" || !f.cfg.Page.Serve(w, r, name) {
+		notFound(w, r)
+	}
 }
 
 func (f *Front) config(w http.ResponseWriter, _ *http.Request) {

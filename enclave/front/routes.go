@@ -36,6 +36,7 @@ func (f *Front) routes() http.Handler {
 	r := chi.NewRouter()
 	for pattern, h := range map[string]http.HandlerFunc{
 		"/enclave":              f.page,
+		"/enclave/page/{file}":  f.pageFile,
 		"/enclave/config":       f.config,
 		"/enclave/health":       f.health,
 		"/enclave/certificates": f.certificates,
@@ -52,10 +53,12 @@ func (f *Front) routes() http.Handler {
 		w.Header().Set("Allow", allow)
 		http.Error(w, "only "+allow+" here", http.StatusMethodNotAllowed)
 	})
-	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "the enclave has no such page; GET /enclave lists what it has", http.StatusNotFound)
-	})
+	r.NotFound(notFound)
 	return r
+}
+
+func notFound(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "the enclave has no such page; GET /enclave lists what it has", http.StatusNotFound)
 }
 
 // reserved says whether a path is the enclave's own, however it is written:

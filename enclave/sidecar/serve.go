@@ -16,6 +16,7 @@ import (
 	"github.com/corridor-enclave/corridor/enclave/appapi"
 	"github.com/corridor-enclave/corridor/enclave/certs"
 	"github.com/corridor-enclave/corridor/enclave/front"
+	"github.com/corridor-enclave/corridor/enclave/page"
 	"github.com/corridor-enclave/corridor/revproxy"
 	"github.com/corridor-enclave/corridor/tapstack"
 )
@@ -132,6 +133,11 @@ func (s *Sidecar) beginFront(context.Context) (err error) {
 	}
 	if s.certificates != nil {
 		cfg.Certificates, cfg.Evidence = s.certificates, s.issuer
+	}
+	if cfg.Page, err = page.New(page.Built()); errors.Is(err, page.ErrNoVerifier) {
+		s.cfg.Log.Warn("browsers get text for GET /enclave: the verifier was not built in, as make build does")
+	} else if err != nil {
+		return err
 	}
 	if set.Link.On {
 		cfg.SharedAddrs = []netip.Addr{tapstack.GatewayAddr()}
