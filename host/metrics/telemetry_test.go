@@ -1,0 +1,44 @@
+package metrics_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/corridor-enclave/corridor/host/metrics"
+	"github.com/corridor-enclave/corridor/host/telemetry"
+	"github.com/corridor-enclave/corridor/tapstack/exposition"
+	wire "github.com/corridor-enclave/corridor/tapstack/telemetry"
+)
+
+func TestReports(t *testing.T) {
+	t.Parallel()
+	h := exposition.NewDurations()
+	h.ObserveDuration(time.Millisecond)
+	values := map[uint16]uint64{wire.ProxyRequests: 7, wire.CPU: 2_500_000_000, wire.LinkUplinkBytes: 9}
+	for _, v := range wire.AppendHistogram(nil, wire.RequestTime, h.Snapshot()) {
+		values[v.Metric] = v.Value
+	}
+	page := scrape(t, metrics.Reports(func() []telemetry.Report {
+		return []telemetry.Report{
+			{CID: 16, Connected: true, Lines: 3, Values: values, Events: map[wire.Code]uint64{wire.AppEnded: 2, 0: 1}},
+			{CID: 17, Values: map[uint16]uint64{wire.ProxyRequests: 7}},
+		}
+	}))
+	wants(t, page,
+		`corridor_enclave_heard{cid="16"} 1`,
+		`corridor_enclave_heard{cid="17"} 0`,
+		`corridor_enclave_lines_total{cid="16"} 3`,
+		`corridor_enclave_events_total{cid="16",event="app-ended"} 2`,
+		`corridor_enclave_events_total{cid="16",event="unknown"} 1`,
+		`corridor_enclave_requests_total{cid="16"} 7`,
+		`corridor_enclave_cpu_seconds_total{cid="16"} 2.5`,
+		`corridor_enclave_link_bytes_total{cid="16",direction="uplink"} 9`,
+		`corridor_enclave_request_seconds_bucket{cid="16",le="0.001"} 1`,
+	)
+	for _, absent := range []string{`corridor_enclave_requests_total{cid="17"}`, "corridor_enclave_goroutines"} {
+		if strings.Contains(page, absent) {
+			t.Errorf("the page has %s, which nobody says now", absent)
+		}
+	}
+}
