@@ -84,6 +84,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		AdoptOrphans: true,
 		Now:          time.Now,
 		Log:          log,
+		Pool:         entropyPool(),
 	})
 	if err != nil {
 		return err

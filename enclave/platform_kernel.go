@@ -22,6 +22,9 @@ func isolated(config.Config, []string) (inside bool, code int, err error) { retu
 // ownNetwork is true: nobody but the app shares an enclave's network.
 func ownNetwork(config.Config) bool { return true }
 
+// entropyPool is the kernel's.
+func entropyPool() nsm.Pool { return nsm.KernelPool() }
+
 func newTransport(config.Config) (vsockconn.Transport, error) {
 	return vsockconn.Kernel(vsockconn.KernelOptions{}), nil
 }

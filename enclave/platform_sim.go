@@ -36,6 +36,10 @@ func newTransport(cfg config.Config) (vsockconn.Transport, error) {
 	return simvsock.Parse(cfg.Link.VSOCK, cfg.Simulation.CID)
 }
 
+// entropyPool is nothing: the machine's random numbers are none of a simulation's,
+// and a simulated module's can be guessed.
+func entropyPool() nsm.Pool { return nil }
+
 // openModule makes the simulated module and writes down what a verifier needs to
 // accept it.
 func openModule(cfg config.Config, _ *slog.Logger) (nsm.Module, error) {

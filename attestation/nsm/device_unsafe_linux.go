@@ -10,7 +10,7 @@ import (
 	"os"
 	"runtime"
 	"syscall"
-	"unsafe" // the driver takes its message by address: two buffers in a struct
+	"unsafe" // drivers take their messages by address
 )
 
 // nsmMessage is struct nsm_raw of linux/nsm.h on 64-bit systems: 32 bytes.
@@ -21,6 +21,9 @@ type nsmMessage struct {
 
 // ioctlNSM is _IOWR(0x0A, 0, struct nsm_raw).
 const ioctlNSM = 0xC0200A00
+
+// ioctlAddEntropy is RNDADDENTROPY, _IOW('R', 3, int[2]).
+const ioctlAddEntropy = 0x40085203
 
 // device is the open /dev/nsm. The descriptor is not pollable, so Close returns
 // at once and the file is really closed when a pending Send is back.
@@ -101,6 +104,12 @@ func exchange(fd uintptr, request, answer []byte) (uint64, syscall.Errno) {
 	pin.Pin(message)
 	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, ioctlNSM, uintptr(unsafe.Pointer(message)))
 	return message.response.Len, errno
+}
+
+// addEntropy runs the ioctl with a struct rand_pool_info.
+func addEntropy(fd uintptr, info []byte) syscall.Errno {
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, ioctlAddEntropy, uintptr(unsafe.Pointer(&info[0])))
+	return errno
 }
 
 func (d *device) Close() error { return d.file.Close() }

@@ -4,6 +4,7 @@
 // supervise the app.
 //
 //	begin ▼                                                              ▲ end
+//	      entropy       the kernel's random numbers come from the module │
 //	      loopback      up                                               │
 //	      network       tap0 with its address and route                  │ closed with the link
 //	      resolv.conf   names the link's resolver                        │
@@ -56,6 +57,9 @@ type Config struct {
 	Transport vsockconn.Transport
 	// Module is the security module, owned by the Sidecar from New on.
 	Module nsm.Module
+	// Pool is where keys get their random numbers from, to be seeded from the
+	// module. Nil means that it is not ours to seed.
+	Pool nsm.Pool
 	// OwnNetwork says that the network namespace is the enclave's own, so that
 	// its loopback is ours to bring up.
 	OwnNetwork bool
@@ -126,6 +130,9 @@ func (s *Sidecar) Run(ctx context.Context) error {
 func (s *Sidecar) parts() []part {
 	set := s.cfg.Settings
 	var ps []part
+	if s.cfg.Pool != nil {
+		ps = append(ps, part{name: "entropy", begin: s.beginEntropy})
+	}
 	if s.cfg.OwnNetwork {
 		ps = append(ps, part{name: "loopback", begin: beginLoopback})
 	}
