@@ -13,17 +13,18 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/corridor-enclave/corridor/host/api"
+	"github.com/corridor-enclave/corridor/host/balance"
 	"github.com/corridor-enclave/corridor/host/config"
 	"github.com/corridor-enclave/corridor/host/gateway"
 	"github.com/corridor-enclave/corridor/host/publish"
 	"github.com/corridor-enclave/corridor/host/streams"
 	"github.com/corridor-enclave/corridor/tapstack"
-	"github.com/corridor-enclave/corridor/tapstack/stream"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -70,6 +71,8 @@ type host struct {
 	log       *slog.Logger
 	gateway   *gateway.Gateway
 	publisher *publish.Publisher
+	balancer  *balance.Balancer
+	health    atomic.Pointer[config.HealthCheck]
 	streams   *streams.Dialer
 	link      net.Listener
 	control   net.Listener // nil if there is no API
@@ -95,9 +98,9 @@ func open(c config.Config, log *slog.Logger) (_ *host, err error) {
 		},
 	})
 	h.streams = streams.New(streams.Config{Transport: c.Transport, Ready: c.Published.Ready, Log: log})
+	h.balancer = balance.New(balance.Config{Check: h.check, Log: log})
 	h.publisher = publish.New(publish.Config{
-		Link: h.dialLink, Stream: h.dialStream, IdleTimeout: c.Published.IdleTimeout, Limits: c.Published.Limits,
-		DrainTimeout: c.DrainTimeout, Log: log,
+		Only: h.gateway.Only, Link: h.dialLink, Stream: h.dialStream, Balancer: h.balancer, Tuning: tuningOf(c), Log: log,
 	})
 	h.api = h.controlHandler()
 
@@ -110,31 +113,12 @@ func open(c config.Config, log *slog.Logger) (_ *host, err error) {
 		}
 		warnIfOpen(h.control.Addr(), log)
 	}
-	for _, spec := range c.Publish {
-		if _, err = h.publisher.Add(spec); err != nil {
-			return nil, err
-		}
+	ports, err := h.publisher.Prepare(c.Publish)
+	if err != nil {
+		return nil, err
 	}
-	return h, nil
-}
-
-// dialLink brings a client in by the link of its enclave.
-func (h *host) dialLink(ctx context.Context, c publish.Call) (net.Conn, error) {
-	return h.gateway.Dial(ctx, c.Client, c.To.CID, uint16(c.To.Port))
-}
-
-// dialStream brings a client in by a stream. Without a CID the enclave is the only
-// one whose link is up.
-func (h *host) dialStream(ctx context.Context, c publish.Call) (net.Conn, error) {
-	to := vsockconn.Addr{CID: c.To.CID, Port: c.To.Port}
-	if to.CID == vsockconn.CIDAny {
-		cid, err := h.gateway.Only(ctx)
-		if err != nil {
-			return nil, err
-		}
-		to.CID = cid
-	}
-	return h.streams.Dial(ctx, to, stream.Opening{Client: c.Client, Local: c.Local, Service: c.To.Local, ID: c.ID})
+	h.balance(c)
+	return h, ports.Commit()
 }
 
 // warnIfOpen says so when others than this machine can control the host.
@@ -163,6 +147,7 @@ func (h *host) run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return h.gateway.Run(linkCtx, h.link) })
 	g.Go(func() error { return h.streams.Run(linkCtx) })
+	g.Go(func() error { return h.balancer.Run(linkCtx) })
 	g.Go(func() error {
 		defer closeLink()
 		return h.publisher.Run(gctx)

@@ -134,14 +134,14 @@ func (h *handler) expose(req request) (int, error) {
 	if err != nil {
 		return http.StatusBadRequest, err
 	}
-	cid := vsockconn.CIDAny
+	var enclaves []vsockconn.CID
 	if req.CID != nil {
-		cid = vsockconn.CID(*req.CID)
+		enclaves = []vsockconn.CID{vsockconn.CID(*req.CID)}
 	}
 	if h.scope.CID != vsockconn.CIDAny {
-		cid = h.scope.CID
+		enclaves = []vsockconn.CID{h.scope.CID}
 	}
-	_, err = h.forwarder.Add(publish.Spec{Local: req.Local, CID: cid, Port: uint32(port)})
+	_, err = h.forwarder.Add(publish.Spec{Local: req.Local, Enclaves: enclaves, Port: uint32(port)})
 	if errors.Is(err, publish.ErrPublished) {
 		err = errors.New("proxy already running")
 	}
@@ -168,7 +168,7 @@ func (h *handler) unexpose(req request) (int, error) {
 func (h *handler) owns(local string) bool {
 	for _, s := range h.forwarder.List() {
 		if s.Local == local {
-			return s.CID == h.scope.CID
+			return s.LeadsOnlyTo(h.scope.CID)
 		}
 	}
 	return false
@@ -177,12 +177,12 @@ func (h *handler) owns(local string) bool {
 func (h *handler) all(w http.ResponseWriter, _ *http.Request) {
 	forwards := []forward{}
 	for _, s := range h.forwarder.List() {
-		if h.scope.CID != vsockconn.CIDAny && s.CID != h.scope.CID {
+		if h.scope.CID != vsockconn.CIDAny && !s.LeadsOnlyTo(h.scope.CID) {
 			continue
 		}
 		f := forward{Local: s.Local, Remote: remoteOf(s), Protocol: "tcp"}
-		if s.CID != vsockconn.CIDAny {
-			f.CID = (*uint32)(&s.CID)
+		if len(s.Enclaves) == 1 {
+			f.CID = (*uint32)(&s.Enclaves[0])
 		}
 		forwards = append(forwards, f)
 	}
@@ -192,7 +192,11 @@ func (h *handler) all(w http.ResponseWriter, _ *http.Request) {
 // remoteOf is where a port leads: an address on the link, or a VSOCK endpoint.
 func remoteOf(s publish.Spec) string {
 	if s.Road == publish.Stream {
-		return vsockconn.Addr{CID: s.CID, Port: s.Port}.String()
+		cid := vsockconn.CIDAny
+		if len(s.Enclaves) == 1 {
+			cid = s.Enclaves[0]
+		}
+		return vsockconn.Addr{CID: cid, Port: s.Port}.String()
 	}
 	return netip.AddrPortFrom(tapstack.EnclaveAddr(), uint16(s.Port)).String()
 }
@@ -209,7 +213,7 @@ type published struct {
 func (h *handler) published(w http.ResponseWriter, _ *http.Request) {
 	all := []published{}
 	for _, s := range h.forwarder.Status() {
-		if h.scope.CID == vsockconn.CIDAny || s.Spec.CID == h.scope.CID {
+		if h.scope.CID == vsockconn.CIDAny || s.Spec.LeadsOnlyTo(h.scope.CID) {
 			all = append(all, published{s.Spec.String(), s.Connections, s.Accepted, s.Failed, s.Refused})
 		}
 	}

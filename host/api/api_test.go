@@ -144,8 +144,8 @@ func TestExposeAsGvproxyDoes(t *testing.T) {
 
 func TestEnclaveSeesItselfAlone(t *testing.T) {
 	t.Parallel()
-	others := publish.Spec{Local: ":1", CID: 17, Port: 1}
-	anys := publish.Spec{Local: ":2", CID: vsockconn.CIDAny, Port: 2}
+	others := publish.Spec{Local: ":1", Enclaves: []vsockconn.CID{17}, Port: 1}
+	anys := publish.Spec{Local: ":2", Port: 2}
 	two := enclaves{enclave(16), enclave(17)}
 
 	f := &forwarder{specs: []publish.Spec{others, anys}}
@@ -166,8 +166,8 @@ func TestEnclaveSeesItselfAlone(t *testing.T) {
 	if status, text := request(h, "POST", "/services/forwarder/expose", `{"local":":3","remote":":443","cid":17}`); status != 200 {
 		t.Fatalf("expose: %d %s", status, text)
 	}
-	if got := f.specs[2]; got.CID != 16 {
-		t.Errorf("an enclave published a port for CID %s", got.CID)
+	if got := f.specs[2]; !got.LeadsOnlyTo(16) {
+		t.Errorf("an enclave published %s", got)
 	}
 	for local, want := range map[string]int{":1": 500, ":2": 500, ":3": 200} {
 		if status, text := request(h, "POST", "/services/forwarder/unexpose", `{"local":"`+local+`"}`); status != want {
@@ -315,8 +315,8 @@ func TestServe(t *testing.T) {
 func TestPublished(t *testing.T) {
 	t.Parallel()
 	f := &forwarder{specs: []publish.Spec{
-		{Local: ":1", Road: publish.Stream, CID: 16, Port: 1443},
-		{Local: ":2", CID: 17, Port: 443},
+		{Local: ":1", Road: publish.Stream, Enclaves: []vsockconn.CID{16}, Port: 1443},
+		{Local: ":2", Enclaves: []vsockconn.CID{17}, Port: 443},
 	}}
 	const (
 		first  = `{"port":":1=stream:1443@16","connections":1,"accepted":5,"failed":2,"refused":{"port":3}}`

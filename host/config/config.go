@@ -14,6 +14,7 @@ import (
 
 	"github.com/corridor-enclave/corridor/host/gateway"
 	"github.com/corridor-enclave/corridor/host/publish"
+	"github.com/corridor-enclave/corridor/host/route"
 	"github.com/corridor-enclave/corridor/tapstack"
 	"github.com/corridor-enclave/corridor/tapstack/settings"
 	"github.com/corridor-enclave/corridor/tapstack/simvsock"
@@ -31,7 +32,8 @@ const (
 type Config struct {
 	Transport    vsockconn.Transport
 	LinkPort     uint32
-	Publish      []publish.Spec
+	Publish      []publish.Port
+	Enclaves     Enclaves
 	Control      string // "unix:PATH", "tcp:HOST:PORT", or "" for none
 	MTU          int
 	WriteMax     int // bytes; 0: no limit
@@ -47,7 +49,7 @@ type Config struct {
 }
 
 // Synopsis is the line of help behind the program's name.
-const Synopsis = "[--publish ADDR=stream:PORT[@CID]]... [--SETTING VALUE]..."
+const Synopsis = "[--publish ADDR=stream:PORT[@CID,...]]... [--SETTING VALUE]..."
 
 // Load reads arguments (without the program's name) and environment. If help was
 // asked for, it returns the text and no Config. The error names every mistake, as
@@ -56,7 +58,9 @@ func Load(args, environ []string) (c Config, help string, err error) {
 	s := settings.New("host")
 	transport := settings.Var(s, "vsock", "kernel", "where enclaves are: `kernel`, dir:PATH or hybrid:PATH", parseTransport)
 	linkPort := settings.Var(s, "link-port", strconv.Itoa(tapstack.LinkPort), "VSOCK `port` that enclaves open the link to", parsePort)
-	specs := settings.List(s, "publish", "carry a port of this host into an enclave: `ADDR=stream:PORT[@CID]`, or ADDR=link:PORT[@CID]", publish.ParseSpec)
+	specs := settings.List(s, "publish", "carry a port of this host into an enclave: `ADDR=stream:PORT[@CID,...]`, or ADDR=link:PORT[@CID,...]", publish.ParseSpec)
+	routes := settings.List(s, "route", "carry those clients of a published port that ask for a name, by TLS (SNI) or HTTP (Host), to enclaves of their own: `ADDR/NAME@CID,...`", route.Parse)
+	enclaves := declareEnclaves(s)
 	control := settings.Var(s, "control", defaultControl(environ), "address of the HTTP API: `unix:PATH`, tcp:HOST:PORT or off", parseControl)
 	mtu := settings.Var(s, "mtu", strconv.Itoa(tapstack.DefaultMTU), "largest IP packet sent to an enclave, in `bytes`", parseMTU)
 	peer := settings.Var(s, "peer", "stock", "what enclaves that speak gvproxy's framing are: `stock`, or nitriding, which takes large frames", parsePeer)
@@ -67,7 +71,7 @@ func Load(args, environ []string) (c Config, help string, err error) {
 	deny := settings.List(s, "egress-deny", "where enclaves may not connect to, even if it is allowed: `DESTINATION`, as for egress-allow", gateway.ParseDestination)
 	linkAPI := settings.Var(s, "link-api", "off", "let enclaves publish ports of this host for themselves, `on|off`", settings.OnOff)
 	grace := settings.Var(s, "grace", "30s", "how long an enclave's flows outlive its link, a `duration`", parseDuration)
-	published := declarePublished(s)
+	carried := declarePublished(s)
 	drain := settings.Var(s, "drain-timeout", "30s", "how long published connections may go on after SIGTERM, a `duration`", parseDuration)
 	level := settings.Var(s, "log-level", "info", "least important log lines: `debug`, info, warn or error", settings.Level)
 
@@ -81,14 +85,15 @@ func Load(args, environ []string) (c Config, help string, err error) {
 		s.Reject("publish", "%q: unexpected argument", arg)
 	}
 	rejectDuplicates(s, *specs)
+	published := ports(s, *specs, *routes)
 	if err := s.Err(); err != nil {
 		return Config{}, "", err
 	}
 	return Config{
-		Transport: *transport, LinkPort: *linkPort, Publish: *specs, Control: *control, MTU: *mtu, DNS: *resolvers,
+		Transport: *transport, LinkPort: *linkPort, Publish: published, Enclaves: enclaves(), Control: *control, MTU: *mtu, DNS: *resolvers,
 		WriteMax: writeMax.On((*transport).String()), LargeFrames: *peer,
 		HostLoopback: *loopback, Egress: gateway.Egress{Allow: *allow, Deny: *deny}, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
-		Published: published(),
+		Published: carried(),
 	}, "", nil
 }
 

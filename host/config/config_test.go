@@ -47,6 +47,17 @@ func TestMistakes(t *testing.T) {
 		{"an argument", []string{"up"}, `"up": unexpected argument`},
 		{"an argument behind --", []string{"--", "up"}, `"up": unexpected argument`},
 		{"a port twice", []string{"--publish", ":443=link:443", "--publish", ":443=link:444"}, ":443 is published twice"},
+		{"a route without a port", []string{"--route", ":443/a.example@16"}, "no port :443 is published"},
+		{"a route twice", []string{"--publish", ":443=stream:1", "--route", ":443/A.example@16", "--route", ":443/a.example@17"}, ":443/a.example has two routes"},
+		{"a route without enclaves", []string{"--publish", ":443=stream:1", "--route", ":443/a.example"}, "ADDR/NAME@CID"},
+		{"a route without a name", []string{"--publish", ":443=stream:1", "--route", ":443/@16"}, "not a name"},
+		{"a drained enclave", []string{"--drain", "x"}, "not the CID"},
+		{"a health check", []string{"--health-check", "tcp:1"}, "want https:PORT"},
+		{"a health check's port", []string{"--health-check", "http:0"}, "not a VSOCK port"},
+		{"an interval", []string{"--health-interval", "1ms"}, "want a duration from 100ms"},
+		{"a rise", []string{"--health-rise", "0"}, "want 1 to 100"},
+		{"a fall", []string{"--health-fall", "101"}, "want 1 to 100"},
+		{"a slow start", []string{"--slow-start", "0s"}, "not a duration above zero"},
 		{"the largest VSOCK port", []string{"--link-port", "4294967295"}, "not a VSOCK port"},
 		{"a control address without a port", []string{"--control", "tcp:127.0.0.1"}, "HOST:PORT"},
 		{"a control socket without a name", []string{"--control", "unix:"}, "want unix:PATH"},
@@ -106,7 +117,7 @@ func TestAllThreeSources(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	_, help, err := config.Load([]string{"--mtu", "x", "--help"}, nil)
-	if err != nil || !strings.Contains(help, "--publish ADDR=stream:PORT[@CID]") {
+	if err != nil || !strings.Contains(help, "--publish ADDR=stream:PORT[@CID,...]") {
 		t.Errorf("%q, %v", help, err)
 	}
 }

@@ -15,3 +15,11 @@ func (g *Gateway) Only(ctx context.Context) (vsockconn.CID, error) {
 	}
 	return n.cid, nil
 }
+
+// Attached reports whether the enclave has a link now.
+func (g *Gateway) Attached(cid vsockconn.CID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.networks[cid]
+	return n != nil && n.links > 0
+}

@@ -65,7 +65,7 @@ func TestPublished(t *testing.T) {
 	page := scrape(t, metrics.Published(func() []publish.Status {
 		return []publish.Status{
 			{
-				Spec:        publish.Spec{Local: ":443", Road: publish.Stream, CID: 16, Port: 1443},
+				Spec:        publish.Spec{Local: ":443", Road: publish.Stream, Enclaves: []vsockconn.CID{16}, Port: 1443},
 				Connections: 1, Accepted: 9, Failed: 2, Refused: map[string]int64{"client": 3, "total": 0},
 				DownlinkBytes: 100, UplinkBytes: 200, Dials: h.Snapshot(),
 			},

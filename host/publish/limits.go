@@ -38,7 +38,8 @@ func (l Limits) orDefaults() Limits {
 	return l
 }
 
-// A refusal is which limit a client met.
+// A refusal is which limit a client met, or that no enclave has the name that it
+// asked for.
 type refusal int
 
 const (
@@ -46,6 +47,7 @@ const (
 	tooManyOnPort
 	tooManyOfClient
 	tooManyWaiting
+	nameless
 	refusals // how many there are
 )
 
@@ -60,6 +62,8 @@ func (r refusal) String() string {
 		return "client"
 	case tooManyWaiting:
 		return "waiting"
+	case nameless:
+		return "name"
 	}
 	return "refusal " + strconv.Itoa(int(r))
 }
@@ -69,14 +73,19 @@ const clientBits6 = 64
 
 // guests counts the connections of all ports.
 type guests struct {
-	limits Limits
-
 	mu      sync.Mutex
+	limits  Limits
 	total   int
 	clients map[netip.Addr]int
 }
 
-func newGuests(l Limits) *guests { return &guests{limits: l, clients: map[netip.Addr]int{}} }
+func newGuests() *guests { return &guests{clients: map[netip.Addr]int{}} }
+
+func (g *guests) bound(l Limits) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.limits = l
+}
 
 func (g *guests) enter(client netip.Addr) (refusal, bool) {
 	client = network(client)
@@ -125,7 +134,7 @@ type Status struct {
 	Connections int64            // now
 	Accepted    int64            // clients that came
 	Failed      int64            // of them, those whom no enclave took; and failures to accept any
-	Refused     map[string]int64 // of them, those beyond a limit: total, port, client, waiting
+	Refused     map[string]int64 // of them, those beyond a limit: total, port, client, waiting, name
 
 	DownlinkBytes, UplinkBytes int64               // to the enclave and from it
 	Dials                      exposition.Snapshot // how long clients waited for an enclave that took them
@@ -133,7 +142,7 @@ type Status struct {
 
 func (q *port) status() Status {
 	s := Status{
-		Spec: q.spec, Connections: q.active.Load(), Accepted: q.accepted.Load(), Failed: q.failures.Load(),
+		Spec: q.plan.Load().Spec, Connections: q.active.Load(), Accepted: q.accepted.Load(), Failed: q.failures.Load(),
 		Refused: map[string]int64{}, DownlinkBytes: q.downlink.Load(), UplinkBytes: q.uplink.Load(), Dials: q.dials.Snapshot(),
 	}
 	for r := range q.refusals {

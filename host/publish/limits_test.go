@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/corridor-enclave/corridor/host/publish"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
 // refused checks that one more client is reset, and not carried.
@@ -40,7 +41,7 @@ func TestOneTooManyIsRefused(t *testing.T) {
 	} {
 		t.Run(why, func(t *testing.T) {
 			t.Parallel()
-			s := newStand(t, publish.Config{Limits: limits, Hold: patience})
+			s := newStand(t, publish.Config{Tuning: publish.Tuning{Limits: limits}, Hold: patience})
 			at := s.publish(t)
 			first := connect(t, at)
 			hostEnd, inside := enclave(t)
@@ -80,7 +81,7 @@ func TestOneTooManyIsRefused(t *testing.T) {
 // their own, which those who are connected do not count towards.
 func TestTooManyWait(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, publish.Config{Limits: publish.Limits{Dials: 1}, Hold: patience})
+	s := newStand(t, publish.Config{Tuning: publish.Tuning{Limits: publish.Limits{Dials: 1}}, Hold: patience})
 	at := s.publish(t)
 	connect(t, at)
 	waiting := <-s.dials
@@ -96,7 +97,7 @@ func TestTooManyWait(t *testing.T) {
 func TestStreamRoad(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, publish.Config{})
-	at, err := s.Add(publish.Spec{Local: "127.0.0.1:0", Road: publish.Stream, CID: 16, Port: 1443})
+	at, err := s.Add(publish.Spec{Local: "127.0.0.1:0", Road: publish.Stream, Enclaves: []vsockconn.CID{16}, Port: 1443})
 	if err != nil {
 		t.Fatal(err)
 	}

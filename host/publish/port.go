@@ -10,8 +10,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/corridor-enclave/corridor/host/route"
 	"github.com/corridor-enclave/corridor/tapstack/exposition"
 	"github.com/corridor-enclave/corridor/tapstack/relay"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
 const (
@@ -25,7 +27,8 @@ const (
 // A port is one published address.
 type port struct {
 	publisher *Publisher
-	spec      Spec
+	local     string // as Spec.Local
+	plan      atomic.Pointer[plan]
 	listener  net.Listener
 	stopped   chan struct{}
 	stopOnce  sync.Once
@@ -39,8 +42,17 @@ type port struct {
 	skipped atomic.Int64 // failures not logged since
 }
 
-func newPort(p *Publisher, s Spec, l net.Listener) *port {
-	return &port{publisher: p, spec: s, listener: l, stopped: make(chan struct{}), dials: exposition.NewDurations()}
+// A plan is where the clients of a port go. The connections that are there keep
+// the one they came with.
+type plan struct {
+	Port
+	table route.Table
+}
+
+func newPort(p *Publisher, to *plan, l net.Listener) *port {
+	q := &port{publisher: p, local: to.Local, listener: l, stopped: make(chan struct{}), dials: exposition.NewDurations()}
+	q.plan.Store(to)
+	return q
 }
 
 func (q *port) stop() {
@@ -76,7 +88,7 @@ func (q *port) accept() {
 
 // enter counts the client in, or says why not.
 func (q *port) enter(client netip.Addr) (refusal, bool) {
-	if q.active.Add(1) > int64(q.publisher.config.Limits.PerPort) {
+	if q.active.Add(1) > int64(q.publisher.tuning.Load().Limits.PerPort) {
 		q.active.Add(-1)
 		return tooManyOnPort, false
 	}
@@ -113,41 +125,104 @@ func (q *port) pause(err error) bool {
 	}
 }
 
-// carry brings one client to the enclave. A client that cannot be brought there
+// carry brings one client to an enclave. A client that cannot be brought there
 // is reset, so that it does not take the silence for an answer.
 func (q *port) carry(client net.Conn, from netip.AddrPort) {
-	p := q.publisher
-	call := Call{Client: from, Local: addrPortOf(client.LocalAddr()), ID: p.newID(), To: q.spec}
-	select {
-	case p.dials <- struct{}{}:
-	default:
+	p, to := q.publisher, q.plan.Load()
+	said, cids, ok := q.meant(client, to)
+	if !ok {
+		q.refuse(client, from, nameless)
+		return
+	}
+	defer said.Release()
+	if p.waiting.Add(1) > int64(p.tuning.Load().Limits.Dials) {
+		p.waiting.Add(-1)
 		q.refuse(client, from, tooManyWaiting)
 		return
 	}
+	call := Call{Client: from, Local: addrPortOf(client.LocalAddr()), ID: p.newID(), To: to.Spec}
 	began := time.Now()
-	inside, err := q.dial(call)
-	<-p.dials
+	inside, leave, err := q.dial(call, cids)
+	p.waiting.Add(-1)
 	if err != nil {
 		q.failures.Add(1)
 		q.failed("client not carried", from.String(), err)
 		reset(client)
 		return
 	}
+	defer leave()
 	q.dials.ObserveDuration(time.Since(began))
+	if err := q.pass(said, inside); err != nil {
+		q.failures.Add(1)
+		q.failed("client not carried", from.String(), err)
+		inside.Close()
+		reset(client)
+		return
+	}
 	result, err := relay.Relay(p.hard, client, inside, relay.Options{
-		IdleTimeout: p.config.IdleTimeout, AToB: &q.downlink, BToA: &q.uplink,
+		IdleTimeout: p.tuning.Load().IdleTimeout, AToB: &q.downlink, BToA: &q.uplink,
 	})
-	p.config.Log.Debug("connection ended", "addr", q.spec.Local, "client", from.String(), "id", call.ID,
+	p.config.Log.Debug("connection ended", "addr", q.local, "client", from.String(), "id", call.ID,
 		"downlink_bytes", result.AToB, "uplink_bytes", result.BToA, "err", err)
 }
 
-func (q *port) dial(call Call) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(q.publisher.hard, q.publisher.config.Hold)
-	defer cancel()
-	if q.spec.Road == Stream {
-		return q.publisher.config.Stream(ctx, call)
+// meant returns the enclaves that the client is meant for, and what it said to
+// tell so, if the port has routes. It is not ok if there are none.
+func (q *port) meant(client net.Conn, to *plan) (said *route.Peeked, cids []vsockconn.CID, ok bool) {
+	if to.table.Empty() {
+		return nil, to.Enclaves, true
 	}
-	return q.publisher.config.Link(ctx, call)
+	said, err := route.Peek(q.publisher.hard, client)
+	if err != nil {
+		return nil, nil, false
+	}
+	if cids, ok = to.table.Find(said.Name); ok {
+		return said, cids, true
+	}
+	if len(to.Enclaves) == 0 {
+		said.Release()
+		return nil, nil, false
+	}
+	return said, to.Enclaves, true
+}
+
+// dial connects to one of the enclaves; without any, to the only one there is.
+func (q *port) dial(call Call, cids []vsockconn.CID) (net.Conn, func(), error) {
+	p := q.publisher
+	ctx, cancel := context.WithTimeout(p.hard, p.config.Hold)
+	defer cancel()
+	if len(cids) == 0 {
+		only, err := p.config.Only(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		cids = []vsockconn.CID{only}
+	}
+	road := p.config.Link
+	if call.To.Road == Stream {
+		road = p.config.Stream
+	}
+	return p.config.Balancer.Dial(ctx, cids, func(ctx context.Context, cid vsockconn.CID, wait bool) (net.Conn, error) {
+		call := call
+		call.CID, call.Wait = cid, wait
+		return road(ctx, call)
+	})
+}
+
+// pass gives the enclave what the client said already. It fits into any socket's
+// buffer, but an enclave need not grant one.
+func (q *port) pass(said *route.Peeked, inside net.Conn) error {
+	if said == nil {
+		return nil
+	}
+	if err := inside.SetWriteDeadline(time.Now().Add(q.publisher.config.Hold)); err != nil {
+		return err
+	}
+	if _, err := inside.Write(said.Said); err != nil {
+		return err
+	}
+	said.Release()
+	return inside.SetWriteDeadline(time.Time{})
 }
 
 // failed logs a failure that clients can cause at will, at most once in a while.
@@ -158,7 +233,7 @@ func (q *port) failed(msg, client string, err error) {
 		q.skipped.Add(1)
 		return
 	}
-	q.publisher.config.Log.Warn(msg, "addr", q.spec.Local, "client", client, "err", err, "not_logged", q.skipped.Swap(0))
+	q.publisher.config.Log.Warn(msg, "addr", q.local, "client", client, "err", err, "not_logged", q.skipped.Swap(0))
 }
 
 // reset closes the connection such that the peer sees an error, where it can.

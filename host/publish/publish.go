@@ -17,6 +17,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/corridor-enclave/corridor/host/balance"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
 var (
@@ -36,29 +39,44 @@ type Call struct {
 	Local  netip.AddrPort // where the client connected to
 	ID     string         // of this connection, as in the log
 	To     Spec           // the published port
+	CID    vsockconn.CID  // the enclave that was chosen
+	Wait   bool           // for an enclave that is not there: no other one is left to try
 }
 
 // A DialFunc connects to an enclave on behalf of a client, whose address is for
-// the enclave to see. It waits for an enclave that is not there as long as ctx
-// allows.
+// the enclave to see. Both it and, if it is to wait, what it waits for end with ctx.
 type DialFunc func(ctx context.Context, call Call) (net.Conn, error)
 
 // Config says how ports are published.
 type Config struct {
 	// Link and Stream reach enclaves by either road; they must not be nil.
 	Link, Stream DialFunc
+	// Only returns the only enclave there is, and waits for it as long as ctx
+	// allows. It is asked where a Spec names none, and must not be nil.
+	Only func(ctx context.Context) (vsockconn.CID, error)
+	// Balancer chooses among enclaves; it must not be nil.
+	Balancer *balance.Balancer
+	// Listen opens a port; nil is net.Listen on TCP.
+	Listen func(local string) (net.Listener, error)
 	// Hold is how long a client is kept waiting for an enclave, so that one that
 	// reconnects or restarts costs its clients a delay and no error; 0 is
 	// DefaultHold.
 	Hold time.Duration
-	// IdleTimeout ends connections on which nothing moves; 0 is never.
+	// Tuning is what Tune may change later.
+	Tuning
+	// Log is where events go; it must not be nil.
+	Log *slog.Logger
+}
+
+// A Tuning is what may change while clients are carried.
+type Tuning struct {
+	// IdleTimeout ends connections on which nothing moves; 0 is never. Connections
+	// keep the one that they began with.
 	IdleTimeout time.Duration
 	// Limits bound what clients may take; a zero in them is its default.
 	Limits Limits
 	// DrainTimeout is how long connections may go on after Run was asked to stop.
 	DrainTimeout time.Duration
-	// Log is where events go; it must not be nil.
-	Log *slog.Logger
 }
 
 // DefaultHold bridges a reconnection, which takes about a second at most.
@@ -74,8 +92,9 @@ type Publisher struct {
 
 	process uint64        // begins the ID of every connection
 	calls   atomic.Uint64 // and their number ends it
-	dials   chan struct{} // one for each client who waits for an enclave
+	waiting atomic.Int64  // clients who wait for an enclave
 	guests  *guests
+	tuning  atomic.Pointer[Tuning]
 
 	mu    sync.Mutex
 	state state
@@ -100,12 +119,24 @@ func New(c Config) *Publisher {
 	if c.Hold == 0 {
 		c.Hold = DefaultHold
 	}
-	c.Limits = c.Limits.orDefaults()
-	hard, cut := context.WithCancel(context.Background())
-	return &Publisher{
-		config: c, hard: hard, cut: cut, ports: map[string]*port{},
-		process: rand.Uint64(), dials: make(chan struct{}, c.Limits.Dials), guests: newGuests(c.Limits),
+	if c.Listen == nil {
+		c.Listen = func(local string) (net.Listener, error) { return net.Listen("tcp", local) }
 	}
+	hard, cut := context.WithCancel(context.Background())
+	p := &Publisher{
+		config: c, hard: hard, cut: cut, ports: map[string]*port{},
+		process: rand.Uint64(), guests: newGuests(),
+	}
+	p.Tune(c.Tuning)
+	return p
+}
+
+// Tune changes what may change while clients are carried. Nobody who is there
+// already is sent away for a lower limit.
+func (p *Publisher) Tune(t Tuning) {
+	t.Limits = t.Limits.orDefaults()
+	p.tuning.Store(&t)
+	p.guests.bound(t.Limits)
 }
 
 // Add starts to listen, and returns the address, which tells the port if the
@@ -113,27 +144,18 @@ func New(c Config) *Publisher {
 // ErrPublished, ErrClosed, or says why the host cannot listen there.
 func (p *Publisher) Add(s Spec) (net.Addr, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.state == closed {
-		return nil, ErrClosed
-	}
-	if _, taken := p.ports[s.Local]; taken {
+	_, taken := p.ports[s.Local]
+	p.mu.Unlock()
+	if taken {
 		return nil, fmt.Errorf("%w: %s", ErrPublished, s.Local)
 	}
-	l, err := net.Listen("tcp", s.Local)
+	c, err := p.prepare([]Port{{Spec: s}})
 	if err != nil {
-		return nil, fmt.Errorf("publish: listen on %s: %s", s.Local, explain(err))
+		return nil, err
 	}
-	if strings.HasSuffix(s.Local, ":0") {
-		s.Local = l.Addr().String() // any port is not one port: there may be several
-	}
-	q := newPort(p, s, l)
-	p.ports[s.Local] = q
-	if p.state == serving {
-		p.start(q)
-	}
-	p.config.Log.Info("published", "addr", l.Addr().String(), "to", s.String())
-	return l.Addr(), nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return c.added[0].listener.Addr(), p.adopt(c)
 }
 
 // start begins to accept; the caller holds the lock.
@@ -144,14 +166,19 @@ func (p *Publisher) start(q *port) { p.running.Go(q.accept) }
 func (p *Publisher) Remove(local string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	q, ok := p.ports[local]
-	if !ok {
+	if _, ok := p.ports[local]; !ok {
 		return fmt.Errorf("%w: %s", ErrNotPublished, local)
 	}
+	p.remove(local)
+	return nil
+}
+
+// remove stops a port; the caller holds the lock.
+func (p *Publisher) remove(local string) {
+	q := p.ports[local]
 	delete(p.ports, local)
 	q.stop()
 	p.config.Log.Info("unpublished", "addr", q.listener.Addr().String())
-	return nil
 }
 
 // List returns what is published, ordered by address.
@@ -160,7 +187,7 @@ func (p *Publisher) List() []Spec {
 	defer p.mu.Unlock()
 	var all []Spec
 	for _, q := range p.ports {
-		all = append(all, q.spec)
+		all = append(all, q.plan.Load().Spec)
 	}
 	slices.SortFunc(all, func(a, b Spec) int { return strings.Compare(a.Local, b.Local) })
 	return all
@@ -195,10 +222,10 @@ func (p *Publisher) Run(ctx context.Context) error {
 		defer close(drained)
 		p.running.Wait()
 	}()
-	timeout := time.NewTimer(p.config.DrainTimeout)
+	timeout := time.NewTimer(p.tuning.Load().DrainTimeout)
 	defer timeout.Stop()
 	if n := p.guests.count(); n > 0 {
-		p.config.Log.Info("draining", "connections", n, "timeout", p.config.DrainTimeout.String())
+		p.config.Log.Info("draining", "connections", n, "timeout", p.tuning.Load().DrainTimeout.String())
 	}
 	select {
 	case <-drained:

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/corridor-enclave/corridor/host/route"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -39,29 +40,35 @@ func (r Road) maxPort() uint64 {
 
 // A Spec says which port of the host leads to which port of which enclave.
 type Spec struct {
-	Local string        // where clients connect: "127.0.0.1:8443"; ":443" is every address
-	Road  Road          // how they get on
-	CID   vsockconn.CID // the enclave; vsockconn.CIDAny is the only one there is
-	Port  uint32        // in the enclave: of TCP on the link, of VSOCK for streams
+	Local    string          // where clients connect: "127.0.0.1:8443"; ":443" is every address
+	Road     Road            // how they get on
+	Enclaves []vsockconn.CID // that share the clients; none is the only enclave there is
+	Port     uint32          // in the enclave: of TCP on the link, of VSOCK for streams
 }
 
-// ParseSpec reads ADDR=link:PORT or ADDR=stream:PORT, with @CID behind it or not.
+// LeadsOnlyTo reports whether the port leads to that enclave and to no other.
+func (s Spec) LeadsOnlyTo(cid vsockconn.CID) bool {
+	return len(s.Enclaves) == 1 && s.Enclaves[0] == cid
+}
+
+// ParseSpec reads ADDR=link:PORT or ADDR=stream:PORT, with @CID[,CID]... behind it
+// or not.
 func ParseSpec(value string) (Spec, error) {
 	local, way, ok := strings.Cut(value, "=")
 	if !ok {
-		return Spec{}, errors.New("want ADDR=stream:PORT[@CID] or ADDR=link:PORT[@CID], for example 127.0.0.1:8443=stream:1443")
+		return Spec{}, errors.New("want ADDR=stream:PORT[@CID,...] or ADDR=link:PORT[@CID,...], for example 127.0.0.1:8443=stream:1443")
 	}
 	if err := CheckLocal(local); err != nil {
 		return Spec{}, err
 	}
-	s := Spec{Local: local, CID: vsockconn.CIDAny}
+	s := Spec{Local: local}
 	kind, rest, _ := strings.Cut(way, ":")
 	switch kind {
 	case Link.String():
 	case Stream.String():
 		s.Road = Stream
 	default:
-		return Spec{}, fmt.Errorf("%q is not a road: want stream:PORT[@CID] or link:PORT[@CID]", way)
+		return Spec{}, fmt.Errorf("%q is not a road: want stream:PORT[@CID,...] or link:PORT[@CID,...]", way)
 	}
 	portText, cidText, named := strings.Cut(rest, "@")
 	port, err := strconv.ParseUint(portText, 10, 32)
@@ -72,17 +79,9 @@ func ParseSpec(value string) (Spec, error) {
 	if !named {
 		return s, nil
 	}
-	cid, err := strconv.ParseUint(cidText, 10, 32)
-	if err != nil || cid < firstGuest || vsockconn.CID(cid) == vsockconn.CIDAny {
-		return Spec{}, fmt.Errorf("%q is not the CID of an enclave: want %d to 4294967294", cidText, firstGuest)
-	}
-	s.CID = vsockconn.CID(cid)
-	return s, nil
+	s.Enclaves, err = route.ParseCIDs(cidText)
+	return s, err
 }
-
-// firstGuest is the lowest CID that another party can have: 0 is the hypervisor.
-// CID 1 is loopback, where an enclave is tested without a hypervisor.
-const firstGuest = 1
 
 // CheckLocal returns what is wrong with an address to listen on.
 func CheckLocal(local string) error {
@@ -102,8 +101,8 @@ func CheckLocal(local string) error {
 // String writes the Spec as ParseSpec reads it.
 func (s Spec) String() string {
 	text := s.Local + "=" + s.Road.String() + ":" + strconv.FormatUint(uint64(s.Port), 10)
-	if s.CID != vsockconn.CIDAny {
-		text += "@" + s.CID.String()
+	if len(s.Enclaves) > 0 {
+		text += "@" + route.FormatCIDs(s.Enclaves)
 	}
 	return text
 }

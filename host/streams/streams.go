@@ -105,23 +105,14 @@ func (d *Dialer) Run(ctx context.Context) error {
 // returns ErrUnreachable.
 func (d *Dialer) Dial(ctx context.Context, to vsockconn.Addr, o stream.Opening) (net.Conn, error) {
 	header := o.Append(make([]byte, 0, stream.MaxOpening/4))
-	for conn := d.take(to); conn != nil; conn = d.take(to) {
-		if open(ctx, conn, header) == nil {
-			d.counts.taken.Add(1)
-			return conn, nil
-		}
-		d.counts.died.Add(1)
-		conn.Close() // while it was ready
+	if conn := d.takeOpened(ctx, to, header); conn != nil {
+		return conn, nil
 	}
 	var reason error // of the last attempt that was not cut short
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		conn, err := d.connect(ctx, to)
+		conn, err := d.connectOpened(ctx, to, header)
 		if err == nil {
-			if err = open(ctx, conn, header); err == nil {
-				d.ask(to)
-				return conn, nil
-			}
-			conn.Close()
+			return conn, nil
 		}
 		if late := net.Error(nil); reason == nil || !errors.As(err, &late) || !late.Timeout() {
 			reason = err
@@ -134,6 +125,46 @@ func (d *Dialer) Dial(ctx context.Context, to vsockconn.Addr, o stream.Opening) 
 			return nil, fmt.Errorf("%w: %w", ErrUnreachable, reason)
 		}
 	}
+}
+
+// Try is Dial that does not try again: for a caller who has other enclaves.
+func (d *Dialer) Try(ctx context.Context, to vsockconn.Addr, o stream.Opening) (net.Conn, error) {
+	header := o.Append(make([]byte, 0, stream.MaxOpening/4))
+	if conn := d.takeOpened(ctx, to, header); conn != nil {
+		return conn, nil
+	}
+	conn, err := d.connectOpened(ctx, to, header)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return conn, nil
+}
+
+// takeOpened returns a stream that was ready and has taken the header, or nil.
+func (d *Dialer) takeOpened(ctx context.Context, to vsockconn.Addr, header []byte) net.Conn {
+	for conn := d.take(to); conn != nil; conn = d.take(to) {
+		if open(ctx, conn, header) == nil {
+			d.counts.taken.Add(1)
+			return conn
+		}
+		d.counts.died.Add(1)
+		conn.Close() // while it was ready
+	}
+	return nil
+}
+
+// connectOpened connects once.
+func (d *Dialer) connectOpened(ctx context.Context, to vsockconn.Addr, header []byte) (net.Conn, error) {
+	conn, err := d.connect(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	if err = open(ctx, conn, header); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	d.ask(to)
+	return conn, nil
 }
 
 func (d *Dialer) connect(ctx context.Context, to vsockconn.Addr) (*stream.Conn, error) {
