@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"github.com/corridor-enclave/corridor/attestation/nsm"
@@ -31,26 +30,14 @@ func newTransport(config.Config) (vsockconn.Transport, error) {
 
 // openModule opens /dev/nsm, and refuses to go on where clients could prove
 // nothing: better no enclave than one that is taken for more than it is.
-func openModule(cfg config.Config, log *slog.Logger) (nsm.Module, error) {
+func openModule(config.Config, *slog.Logger) (nsm.Module, error) {
 	m, err := nsm.Open()
-	if err == nil {
-		err = nsm.CheckMeasured(context.Background(), m) // bounded by nsm.RequestTimeout
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case err == nil:
-		return m, nil
-	case !cfg.Unproven:
-		return nil, fmt.Errorf("%w; --unproven serves all the same, to nobody who verifies", err)
-	}
-	log.Error("serving although nothing can be proven, as --unproven asks", "error", err)
-	if m == nil {
-		return absentModule{err}, nil
+	if err := nsm.CheckMeasured(context.Background(), m); err != nil { // bounded by nsm.RequestTimeout
+		_ = m.Close()
+		return nil, err
 	}
 	return m, nil
 }
-
-// An absentModule answers nothing but why it is absent.
-type absentModule struct{ reason error }
-
-func (m absentModule) Send(context.Context, []byte) ([]byte, error) { return nil, m.reason }
-func (m absentModule) Close() error                                 { return nil }

@@ -51,7 +51,7 @@ func bootScenario(t *testing.T) ([]vm.Step, error) {
 		}
 	}
 	machine := vm.Machine{
-		Kernel: kernel, Modules: []string{"vsock", "vsock_loopback", "tun"}, Files: files,
+		Kernel: kernel, Modules: []string{"vsock", "vsock_loopback", "tun", "cuse"}, Files: files,
 		Console: filepath.Join(dir, "console.log"),
 	}
 	steps, err := machine.Boot(ctx)

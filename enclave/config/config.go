@@ -69,9 +69,6 @@ type Config struct {
 	DrainTimeout time.Duration
 	// LogLevel is the lowest level that is logged.
 	LogLevel slog.Level
-	// Unproven allows Production to serve without a security module, or in debug
-	// mode. A Simulated build proves nothing anyhow.
-	Unproven bool
 	// Simulation is all zero in Production.
 	Simulation Simulation
 }
@@ -183,6 +180,5 @@ type declaration struct {
 	drain      *time.Duration
 	logLevel   *slog.Level
 
-	unproven   *bool // of Production alone
 	simulation simulation
 }

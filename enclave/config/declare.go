@@ -50,8 +50,6 @@ func declare(build Build) *declaration {
 	d.limits.declare(s)
 	if build == Simulated {
 		d.simulation.declare(s)
-	} else {
-		d.unproven = settings.Bool(s, "unproven", "serve even where nothing can be proven: without a security module, or in debug mode; clients that verify refuse such an enclave")
 	}
 	for _, a := range nitridingAliases() {
 		settings.Alias(s, a.theirs, a.ours, a.convert)
@@ -104,8 +102,6 @@ func (d *declaration) assemble(rest []string) Config {
 	}
 	if d.build == Simulated {
 		c.Simulation = d.simulation.assemble()
-	} else {
-		c.Unproven = *d.unproven
 	}
 	if c.Link.On {
 		c.ResolvConf = d.assembleResolvConf()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -79,6 +80,25 @@ func addAddress(name string, addr [4]byte) error {
 		return fmt.Errorf("guest: raise %s: %w", name, err)
 	}
 	return nil
+}
+
+// untilExists waits for a device's file, as long as what makes it has not ended.
+func untilExists(path string, ended <-chan error) error {
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	end := time.After(patience)
+	for {
+		if _, err := os.Stat(path); err == nil {
+			return nil
+		}
+		select {
+		case err := <-ended:
+			return err
+		case <-look.C:
+		case <-end:
+			return fmt.Errorf("guest: no %s", path)
+		}
+	}
 }
 
 // powerOff switches the machine off. It does not return.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/corridor-enclave/corridor/attestation/attestationtest"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -15,6 +16,7 @@ func scenario(ctx context.Context, r *reporter) {
 	vsock := vsockconn.Kernel(vsockconn.KernelOptions{})
 	c := &corridor{client: newClient()}
 	var w *wire
+	var module *attestationtest.Module
 
 	r.step("modules", func() (values, error) { return nil, loadModules() })
 	r.step("addresses", func() (values, error) {
@@ -33,12 +35,17 @@ func scenario(ctx context.Context, r *reporter) {
 	})
 
 	r.step("host", func() (values, error) { return nil, c.startHost(ctx) })
+	r.step("no module", func() (values, error) { return refusesWithoutModule(ctx) })
+	r.step("module", func() (_ values, err error) {
+		module, err = startModule()
+		return nil, err
+	})
 	r.step("enclave", func() (values, error) { return c.startEnclave(ctx) })
 	r.step("request", func() (values, error) { return nil, c.untilAnswered(ctx) })
 	r.step("streams", func() (values, error) { return c.streams(ctx) })
 	r.step("namespaces", func() (values, error) { return c.apart() })
 	r.step("egress", func() (values, error) { return c.fetch(ctx, "/bytes?n=16777216", 16<<20) })
-	r.step("attestation", func() (values, error) { return c.attestationRefused(ctx) })
+	r.step("proof", func() (values, error) { return c.verified(ctx, module) })
 	r.step("cut stream", func() (values, error) { return c.survivesCut(ctx, w) })
 	r.step("killed host", func() (values, error) { return c.survivesHost(ctx) })
 	r.step("egress again", func() (values, error) { return c.fetch(ctx, "/bytes?n=1048576", 1<<20) })
