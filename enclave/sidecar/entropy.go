@@ -6,12 +6,10 @@ import "context"
 // sidecar: its keys might be guessed, and nobody would notice.
 func (s *Sidecar) beginEntropy(ctx context.Context) error {
 	e, err := s.session.EnsureEntropy(ctx, s.cfg.Pool)
-	switch {
-	case err != nil && s.cfg.Settings.Unproven:
-		s.cfg.Log.Error("random numbers do not come from the security module", "error", err)
-	case err != nil:
+	if err != nil {
 		return err
-	case e.Bits > 0:
+	}
+	if e.Bits > 0 {
 		s.cfg.Log.Info("the kernel was given random numbers of the security module", "bits", e.Bits, "hardware generator", e.Source)
 	}
 	return nil

@@ -12,8 +12,7 @@ type refusingPool struct{ err error }
 func (refusingPool) Source() (string, error)    { return "none", nil }
 func (p refusingPool) Credit([]byte, int) error { return p.err }
 
-// TestEntropy: no key is made of random numbers that nobody vouches for, unless
-// the user wants it so.
+// TestEntropy: no key is made of random numbers that nobody vouches for.
 func TestEntropy(t *testing.T) {
 	t.Parallel()
 	refused := errors.New("not permitted")
@@ -28,11 +27,7 @@ func TestEntropy(t *testing.T) {
 	if err := s.beginEntropy(t.Context()); !errors.Is(err, refused) {
 		t.Errorf("got %v, want %v", err, refused)
 	}
-	s.cfg.Settings.Unproven = true
-	if err := s.beginEntropy(t.Context()); err != nil {
-		t.Errorf("unproven: %v", err)
-	}
-	s.cfg.Settings.Unproven, s.cfg.Pool = false, refusingPool{}
+	s.cfg.Pool = refusingPool{}
 	if err := s.beginEntropy(t.Context()); err != nil {
 		t.Error(err)
 	}
