@@ -42,7 +42,7 @@ type runSettings struct {
 	hops, variants, loads   *[]string
 	rounds, seconds, warmup *int
 	seed                    *uint64
-	full                    *bool
+	full, pin, syscalls     *bool
 }
 
 func declareRun(s *settings.Set, self, which string) runSettings {
@@ -59,6 +59,8 @@ func declareRun(s *settings.Set, self, which string) runSettings {
 		warmup:   settings.Var(s, "warmup", "1", "how many `seconds` each variant is loaded before", parseCount),
 		seed:     settings.Var(s, "seed", "1", "`number` that determines the order and the intervals", parseSeed),
 		full:     settings.Bool(s, "full", "measure every hop, in ten rounds unless told otherwise"),
+		pin:      settings.Bool(s, "pin", "give the generators the last core, and the others to what they load"),
+		syscalls: settings.Bool(s, "syscalls", "count all system calls, which costs each of them some 100 ns; needs root"),
 	}
 }
 
@@ -93,7 +95,7 @@ func runHops(ctx context.Context, command, which string, args, environ []string,
 		Title: "bench " + command, Command: slices.Concat([]string{"bench", command}, args),
 		Hops: chosen, Variants: *rs.variants, Loads: *rs.loads,
 		Rounds: *rs.rounds, Seconds: *rs.seconds, Warmup: *rs.warmup, Seed: *rs.seed,
-		Tools: hops.Tools{Bin: *rs.bin},
+		Tools: hops.Tools{Bin: *rs.bin}, Pin: *rs.pin, Syscalls: *rs.syscalls,
 	}, progress)
 	if r == nil {
 		return err

@@ -12,8 +12,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/corridor-enclave/corridor/bench/ledger"
 	"github.com/corridor-enclave/corridor/bench/servers"
+	"github.com/corridor-enclave/corridor/tapstack/exposition"
 	"github.com/corridor-enclave/corridor/tapstack/settings"
 )
 
@@ -25,7 +25,7 @@ func runServe(ctx context.Context, args, environ []string, stdout io.Writer) err
 	listen := settings.Var(s, "listen", "tcp:127.0.0.1:0", "`address` to serve on, tcp:HOST:PORT or unix:PATH", parseListen)
 	to := settings.Var(s, "to", "", "`address` to pass on to, HOST:PORT or a unix socket's path", text)
 	cert := settings.Var(s, "cert", "", "`file` with a certificate and its key: serve TLS", text)
-	runtime := settings.Var(s, "runtime", "", "unix `socket` to tell allocations on", text)
+	metrics := settings.Var(s, "metrics", "", "unix `socket` to tell Prometheus on what this process takes", text)
 	if done, err := load(s, args, environ, stdout); done {
 		return err
 	}
@@ -34,7 +34,7 @@ func runServe(ctx context.Context, args, environ []string, stdout io.Writer) err
 	if err != nil {
 		return usageError{err}
 	}
-	stop, err := tellAllocations(*runtime)
+	stop, err := tellAllocations(*metrics)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func tellAllocations(socket string) (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench: tell allocations: %w", err)
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(ledger.Runtime), ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: exposition.ProcessHandler(), ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -67,6 +67,11 @@ func run(args []string, stderr io.Writer) int {
 
 // serve runs the sidecar until ctx ends.
 func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	stop, err := observed(cfg)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	transport, err := newTransport(cfg)
 	if err != nil {
 		return err

@@ -5,13 +5,17 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/corridor-enclave/corridor/attestation/attestationtest"
 	"github.com/corridor-enclave/corridor/attestation/nsm"
 	"github.com/corridor-enclave/corridor/enclave/config"
 	"github.com/corridor-enclave/corridor/enclave/isolate"
+	"github.com/corridor-enclave/corridor/tapstack/exposition"
 	"github.com/corridor-enclave/corridor/tapstack/simvsock"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
@@ -53,6 +57,26 @@ func openModule(cfg config.Config, _ *slog.Logger) (nsm.Module, error) {
 		}
 	}
 	return m, nil
+}
+
+// observed has the process tell what it takes, if that was asked for, until stop is
+// called. Measurements want to know; a real enclave tells its host nothing so exact.
+func observed(cfg config.Config) (stop func(), err error) {
+	socket := cfg.Simulation.Metrics
+	if socket == "" {
+		return func() {}, nil
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("--metrics: %w", err)
+	}
+	srv := &http.Server{Handler: exposition.ProcessHandler(), ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(l) // ErrServerClosed, from stop
+	}()
+	return func() { srv.Close(); <-done }, nil
 }
 
 func writeTrust(dir string, m *attestationtest.Module) error {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/corridor-enclave/corridor/bench/cores"
 	"github.com/corridor-enclave/corridor/bench/loadgen"
 	"github.com/corridor-enclave/corridor/bench/process"
 	"github.com/corridor-enclave/corridor/bench/report"
@@ -52,16 +53,16 @@ func (r Result) Judge(tolerance float64) error {
 // Run compares. Every request of both must succeed. It moves all threads of this
 // process to one core, and back before it returns.
 func Run(ctx context.Context, c Config) (r Result, err error) {
-	cores, err := allowed()
+	all, err := cores.Allowed()
 	if err != nil {
 		return Result{}, err
 	}
-	if len(cores) < 2 {
+	if len(all) < 2 {
 		return Result{}, errors.New("crosscheck: needs two cores, one for the app and one for the generators")
 	}
-	defer func() { err = errors.Join(err, pin(cores)) }()
+	defer func() { err = errors.Join(err, cores.Pin(all)) }()
 	// What is started inherits the core of the thread that starts it.
-	if err := pin(cores[:1]); err != nil {
+	if err := cores.Pin(all[:1]); err != nil {
 		return Result{}, err
 	}
 	app, err := process.Start(process.Command{Name: "app", Path: c.Bench, Args: []string{"app", "--listen", "tcp:127.0.0.1:0"}})
@@ -73,7 +74,7 @@ func Run(ctx context.Context, c Config) (r Result, err error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if err := pin(cores[1:2]); err != nil {
+	if err := cores.Pin(all[1:2]); err != nil {
 		return Result{}, err
 	}
 	url := "http://" + listening.Text("addr") + "/hello"

@@ -121,14 +121,14 @@ func (s *Setup) corridor(port string) error {
 	if err != nil {
 		return err
 	}
-	if _, err = s.start(program{name: "host", role: report.Subject, path: hostPath, args: []string{
+	if _, err = s.start(program{name: "host", role: report.Subject, path: hostPath, metrics: s.file("control.sock"), args: []string{
 		"--vsock", "dir:" + s.running.dir, "--control", "unix:" + s.file("control.sock"),
 		"--publish", local[0] + "=link:" + port, "--publish", local[1] + "=link:" + bulkPort,
 	}}); err != nil {
 		return err
 	}
-	_, err = s.start(program{name: "enclave-sim", role: report.Subject, path: enclavePath, inside: true, args: []string{
-		"--link", "on", "--vsock", "dir:" + s.running.dir, "--fqdn", name,
+	_, err = s.start(program{name: "enclave-sim", role: report.Subject, path: enclavePath, inside: true, metrics: s.file("enclave-metrics.sock"), args: []string{
+		"--metrics", s.file("enclave-metrics.sock"), "--link", "on", "--vsock", "dir:" + s.running.dir, "--fqdn", name,
 		"--app", "http://127.0.0.1:" + appPort, "--front", "tcp::" + frontPort,
 	}})
 	return err // it answers once both ends have found each other

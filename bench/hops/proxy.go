@@ -106,8 +106,8 @@ func (s *Setup) proxy(kind servers.Kind) error {
 
 // serve starts one of bench's own servers, with TLS if it is given a certificate.
 func (s *Setup) serve(called string, kind servers.Kind, to, cert string) error {
-	socket := s.file(called + "-runtime.sock")
-	args := []string{"serve", "--kind", string(kind), "--runtime", socket}
+	socket := s.file(called + "-metrics.sock")
+	args := []string{"serve", "--kind", string(kind), "--metrics", socket}
 	scheme := "http"
 	if to != "" {
 		args = append(args, "--to", to)
@@ -130,8 +130,9 @@ func (s *Setup) enclaveAlone(args ...string) error {
 	if err != nil {
 		return err
 	}
-	args = append(args, "--link", "off", "--front", "tcp:127.0.0.1:0", "--app", "http://"+app)
-	p, err := s.start(program{name: "enclave-sim", role: report.Subject, path: path, args: args})
+	socket := s.file("enclave-metrics.sock")
+	args = append(args, "--link", "off", "--front", "tcp:127.0.0.1:0", "--app", "http://"+app, "--metrics", socket)
+	p, err := s.start(program{name: "enclave-sim", role: report.Subject, path: path, args: args, metrics: socket})
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,8 @@ const (
 type Tools struct {
 	// Bin is the folder of our own binaries.
 	Bin string
+	// Cores are those that variants run on, with their apps; nil means all.
+	Cores []int
 }
 
 // Own returns the path of one of our own binaries.
@@ -149,15 +151,15 @@ type program struct {
 	role    report.Role
 	path    string
 	args    []string
-	inside  bool // of the enclave's namespace
-	runtime string
+	inside  bool   // of the enclave's namespace
+	metrics string // the unix socket on which it tells what it takes
 	// workers says that it starts processes of its own.
 	workers bool
 }
 
 // start starts the program and puts it into the accounts.
 func (s *Setup) start(p program) (*process.Process, error) {
-	command := process.Command{Name: p.name, Path: p.path, Args: p.args, Contained: p.workers && os.Geteuid() == 0}
+	command := process.Command{Name: p.name, Path: p.path, Args: p.args, Cores: s.tools.Cores, Contained: p.workers && os.Geteuid() == 0}
 	if p.inside {
 		command.Namespace = s.running.namespace
 	}
@@ -167,17 +169,17 @@ func (s *Setup) start(p program) (*process.Process, error) {
 	}
 	s.running.processes = append(s.running.processes, started)
 	s.running.Programs[p.name] = p.path
-	s.running.Accounts = append(s.running.Accounts, ledger.Account{Name: p.name, Role: p.role, PID: started.PID(), Runtime: p.runtime, Inside: p.inside})
+	s.running.Accounts = append(s.running.Accounts, ledger.Account{Name: p.name, Role: p.role, PID: started.PID(), Metrics: p.metrics, Inside: p.inside})
 	return started, nil
 }
 
 // bench starts this very program as a server and returns where it listens.
-func (s *Setup) bench(name string, role report.Role, inside bool, runtime string, args ...string) (string, error) {
+func (s *Setup) bench(name string, role report.Role, inside bool, metrics string, args ...string) (string, error) {
 	path, err := s.tools.Own(binaries.Bench)
 	if err != nil {
 		return "", err
 	}
-	p, err := s.start(program{name: name, role: role, path: path, args: args, inside: inside, runtime: runtime})
+	p, err := s.start(program{name: name, role: role, path: path, args: args, inside: inside, metrics: metrics})
 	if err != nil {
 		return "", err
 	}

@@ -132,8 +132,8 @@ func (s *Setup) streamEnclave(front ...string) error {
 	if len(front) == 0 {
 		front = []string{"--tls", "off"}
 	}
-	_, err = s.start(program{name: "enclave-sim", role: report.Subject, path: path, inside: true, args: append([]string{
-		"--link", "off", "--vsock", "dir:" + s.running.dir, "--front", "vsock:" + frontStream, "--app", "http://127.0.0.1:" + appPort,
+	_, err = s.start(program{name: "enclave-sim", role: report.Subject, path: path, inside: true, metrics: s.file("enclave-metrics.sock"), args: append([]string{
+		"--metrics", s.file("enclave-metrics.sock"), "--link", "off", "--vsock", "dir:" + s.running.dir, "--front", "vsock:" + frontStream, "--app", "http://127.0.0.1:" + appPort,
 		"--stream", appStream + "=127.0.0.1:" + appPort, "--stream", bulkStream + "=127.0.0.1:" + bulkPort,
 	}, front...)})
 	return err
@@ -153,7 +153,7 @@ func (s *Setup) streamHost(scheme string, ports ...string) error {
 	for i, port := range ports {
 		args = append(args, "--publish", local[i]+"=stream:"+port+"@16")
 	}
-	_, err = s.start(program{name: "host", role: report.Subject, path: path, args: args})
+	_, err = s.start(program{name: "host", role: report.Subject, path: path, metrics: s.file("control.sock"), args: args})
 	return err
 }
 

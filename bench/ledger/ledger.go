@@ -19,16 +19,16 @@ type Account struct {
 	PID  int
 	// Inside says that it runs in the enclave's place.
 	Inside bool
-	// Runtime is the unix socket on which the process tells what it allocated
-	// (see Runtime); empty means that it does not.
-	Runtime string
+	// Metrics is the unix socket on which the process tells what it allocated, as
+	// tapstack/exposition writes it; empty means that it does not.
+	Metrics string
 }
 
 // A Mark is the state of the accounts at one moment.
 type Mark struct {
 	accounts []Account
 	uses     []use
-	allocs   []*Allocations
+	allocs   []*asked
 	machine  busy
 	own      int64 // µs that this process used, with children that ended
 }
@@ -47,9 +47,9 @@ func Take(ctx context.Context, accounts []Account) (Mark, error) {
 			return Mark{}, fmt.Errorf("ledger: %s, process %d: %w", a.Name, a.PID, err)
 		}
 		m.uses = append(m.uses, u)
-		var allocs *Allocations
-		if a.Runtime != "" {
-			if allocs, err = ask(ctx, a.Runtime); err != nil {
+		var allocs *asked
+		if a.Metrics != "" {
+			if allocs, err = askTwice(ctx, a.Metrics); err != nil {
 				return Mark{}, fmt.Errorf("ledger: %s: %w", a.Name, err)
 			}
 		}
@@ -71,8 +71,8 @@ func (m Mark) Since(before Mark) (used []report.Process, foreign float64) {
 		p := m.uses[i].since(before.uses[i])
 		p.Name, p.Role, p.Inside = a.Name, a.Role, a.Inside
 		if now, then := m.allocs[i], before.allocs[i]; now != nil && then != nil {
-			objects, bytes := now.Objects-then.Objects, now.Bytes-then.Bytes
-			p.Allocs, p.AllocBytes = &objects, &bytes
+			between := then.between(*now)
+			p.Allocs, p.AllocBytes = &between.objects, &between.bytes
 		}
 		if a.PID != os.Getpid() { // which is in there already
 			ours += int64(p.UserMicros + p.SystemMicros)

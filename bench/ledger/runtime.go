@@ -1,39 +1,61 @@
 package ledger
 
 import (
+	"bufio"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"runtime/metrics"
+	"strconv"
+	"strings"
 	"time"
 )
 
-// Allocations is what Go's allocator handed out since the process began.
-type Allocations struct {
-	Objects int64 `json:"objects"`
-	Bytes   int64 `json:"bytes"`
+// allocations is what Go's allocator handed out since the process began.
+type allocations struct{ objects, bytes int64 }
+
+// The names of allocations on a page for Prometheus (tapstack/exposition).
+const (
+	objectsName = "corridor_process_allocations_total"
+	bytesName   = "corridor_process_allocated_bytes_total"
+)
+
+const (
+	// askTimeout bounds one question to a process that is at rest.
+	askTimeout = 5 * time.Second
+	// maxPage bounds what it may answer.
+	maxPage = 8 << 20
+)
+
+// asked are two answers of a process, one right after the other: they differ by
+// what answering takes.
+type asked struct{ first, last allocations }
+
+// between returns what was allocated between two marks, without what asking took.
+func (before asked) between(now asked) allocations {
+	cost := allocations{now.last.objects - now.first.objects, now.last.bytes - now.first.bytes}
+	return allocations{
+		max(0, now.first.objects-before.last.objects-cost.objects),
+		max(0, now.first.bytes-before.last.bytes-cost.bytes),
+	}
 }
 
-// Runtime serves the Allocations of the process that it runs in, as JSON.
-func Runtime(w http.ResponseWriter, _ *http.Request) {
-	samples := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}, {Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/tiny/allocs:objects"}}
-	metrics.Read(samples)
-	a := Allocations{Bytes: int64(samples[1].Value.Uint64())}
-	// Tiny objects share a block, which is counted as one; each is a call of the
-	// allocator all the same.
-	a.Objects = int64(samples[0].Value.Uint64() + samples[2].Value.Uint64())
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(a) // whoever asked may be gone
+// askTwice asks the process that serves its metrics on a unix socket.
+func askTwice(ctx context.Context, socket string) (*asked, error) {
+	var a asked
+	for _, to := range []*allocations{&a.first, &a.last} {
+		got, err := ask(ctx, socket)
+		if err != nil {
+			return nil, fmt.Errorf("ask for allocations: %w", err)
+		}
+		*to = got
+	}
+	return &a, nil
 }
 
-// askTimeout bounds one question to a process that is at rest.
-const askTimeout = 5 * time.Second
-
-// ask gets the Allocations of the process that serves Runtime on a unix socket.
-func ask(ctx context.Context, socket string) (*Allocations, error) {
+func ask(ctx context.Context, socket string) (allocations, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	client := http.Client{Transport: &http.Transport{
@@ -42,18 +64,44 @@ func ask(ctx context.Context, socket string) (*Allocations, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://runtime/", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://process/metrics", nil)
 	if err != nil {
-		return nil, err
+		return allocations{}, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("ask for allocations: %w", err)
+		return allocations{}, err
 	}
 	defer resp.Body.Close()
-	var a Allocations
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<10)).Decode(&a); err != nil || resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask for allocations: %s, %w", resp.Status, err)
+	if resp.StatusCode != http.StatusOK {
+		return allocations{}, errors.New(resp.Status)
 	}
-	return &a, nil
+	return parseAllocations(io.LimitReader(resp.Body, maxPage))
+}
+
+// parseAllocations reads the two counters from a page for Prometheus.
+func parseAllocations(r io.Reader) (allocations, error) {
+	var a allocations
+	wanted := map[string]*int64{objectsName: &a.objects, bytesName: &a.bytes}
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		name, text, _ := strings.Cut(lines.Text(), " ")
+		to, ok := wanted[name]
+		if !ok {
+			continue
+		}
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(v >= 0 && v < 1<<62) {
+			return allocations{}, fmt.Errorf("%s is %q", name, text)
+		}
+		*to = int64(v)
+		delete(wanted, name)
+	}
+	if err := lines.Err(); err != nil {
+		return allocations{}, err
+	}
+	if len(wanted) > 0 {
+		return allocations{}, fmt.Errorf("a page without %s or %s", objectsName, bytesName)
+	}
+	return a, nil
 }

@@ -2,6 +2,7 @@ package measure
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -29,6 +30,8 @@ type drivers struct {
 	paths map[string]string // of generators, by name
 	errs  map[string]error  // why one is not there
 	files map[string]string // of programs, by name
+	// syscalls says that they are counted.
+	syscalls bool
 }
 
 // newDrivers looks for the generators of these loads. Wrk costs least; bombardier is
@@ -98,22 +101,16 @@ func (d drivers) sample(ctx context.Context, c cell, seconds int) report.Sample 
 	if err != nil {
 		return failed(s, c, err)
 	}
+	counted, err := d.count(c)
+	if err != nil {
+		return failed(s, c, err)
+	}
 	duration := time.Duration(seconds) * time.Second
 	limited, cancel := context.WithTimeout(ctx, duration+grace)
 	defer cancel()
-	switch {
-	case c.result.Load.Generator == hops.Checked:
-		err = checked(limited, c, duration, &s)
-	case c.result.Load.Kind == report.Bulk:
-		err = d.bulk(limited, c, duration, &s)
-	case c.running.Work != nil:
-		err = repeat(limited, c, duration, &s)
-	case c.result.Load.Generator == inProcess:
-		err = scheduled(limited, c, duration, &s)
-	default:
-		err = d.requests(limited, c, duration, &s)
-	}
-	if err != nil {
+	err = d.drive(limited, c, duration, &s)
+	calls, failure := counted()
+	if err = errors.Join(err, failure); err != nil {
 		return failed(s, c, err)
 	}
 	after, err := ledger.Take(ctx, c.running.Accounts)
@@ -121,12 +118,43 @@ func (d drivers) sample(ctx context.Context, c cell, seconds int) report.Sample 
 		return failed(s, c, err)
 	}
 	s.Processes, s.Foreign = after.Since(before)
+	for i := range calls {
+		s.Processes[i].SystemCalls = &calls[i]
+	}
 	operations := float64(s.OK)
 	if c.result.Load.Kind == report.Bulk {
 		operations = float64(s.Bytes) * 8 / bitsPerOperation
 	}
 	charge(&s, operations)
 	return s
+}
+
+// count counts the system calls of the cell's processes, if that is wanted, until what
+// it returns is called.
+func (d drivers) count(c cell) (counted func() ([]int64, error), err error) {
+	if !d.syscalls {
+		return func() ([]int64, error) { return nil, nil }, nil
+	}
+	calls, err := ledger.CountCalls(c.running.Accounts)
+	if err != nil {
+		return nil, err
+	}
+	return calls.Stop, nil
+}
+
+// drive loads the cell as its load says.
+func (d drivers) drive(ctx context.Context, c cell, duration time.Duration, s *report.Sample) error {
+	switch {
+	case c.result.Load.Generator == hops.Checked:
+		return checked(ctx, c, duration, s)
+	case c.result.Load.Kind == report.Bulk:
+		return d.bulk(ctx, c, duration, s)
+	case c.running.Work != nil:
+		return repeat(ctx, c, duration, s)
+	case c.result.Load.Generator == inProcess:
+		return scheduled(ctx, c, duration, s)
+	}
+	return d.requests(ctx, c, duration, s)
 }
 
 func failed(s report.Sample, c cell, err error) report.Sample {
@@ -186,7 +214,7 @@ func (d drivers) bulk(ctx context.Context, c cell, duration time.Duration, s *re
 // charge divides what the processes used by the operations.
 func charge(s *report.Sample, operations float64) {
 	add := func(m report.Metric, v float64) { s.Values[m] += v / operations }
-	allocs := false
+	inside, mute := false, false
 	for _, p := range s.Processes {
 		if p.Role == report.App {
 			add(report.AppCPU, p.UserMicros+p.SystemMicros)
@@ -195,20 +223,34 @@ func charge(s *report.Sample, operations float64) {
 			continue
 		}
 		add(report.CPU, p.UserMicros+p.SystemMicros)
+		if p.Inside {
+			inside = true
+		} else {
+			add(report.OutsideCPU, p.UserMicros+p.SystemMicros)
+		}
 		add(report.User, p.UserMicros)
 		add(report.System, p.SystemMicros)
 		add(report.Switches, float64(p.Voluntary+p.Involuntary))
 		s.Values[report.RSS] += float64(p.RSSBytes)
 		if p.Reads != nil {
 			add(report.Calls, float64(*p.Reads+*p.Writes))
+			add(report.Copied, float64(*p.ReadBytes+*p.WrittenBytes))
 		}
-		if p.Allocs != nil {
-			allocs = true
+		if p.SystemCalls != nil {
+			add(report.Syscalls, float64(*p.SystemCalls))
+		}
+		if p.Allocs == nil {
+			mute = true
+		} else {
 			add(report.Allocs, float64(*p.Allocs))
 			add(report.AllocBytes, float64(*p.AllocBytes))
 		}
 	}
-	if !allocs {
+	if mute { // a part of them is no figure
 		delete(s.Values, report.Allocs)
+		delete(s.Values, report.AllocBytes)
+	}
+	if !inside {
+		delete(s.Values, report.OutsideCPU) // it is all of it
 	}
 }

@@ -171,3 +171,27 @@ func TestGrown(t *testing.T) {
 		t.Errorf("%v, %v; want %v", got, err, want)
 	}
 }
+
+// TestCharge: what a part of the subject does not tell is told of none of it.
+func TestCharge(t *testing.T) {
+	t.Parallel()
+	n := func(v int64) *int64 { return &v }
+	host := report.Process{Role: report.Subject, UserMicros: 30, SystemMicros: 10, Reads: n(1), Writes: n(2), ReadBytes: n(100), WrittenBytes: n(200), SystemCalls: n(8)}
+	enclave := report.Process{Role: report.Subject, Inside: true, UserMicros: 60, Allocs: n(20), AllocBytes: n(640)}
+	app := report.Process{Role: report.App, UserMicros: 50, SystemCalls: n(1000)}
+	s := report.Sample{Values: map[report.Metric]float64{}, Processes: []report.Process{host, enclave, app}}
+	charge(&s, 10)
+	want := map[report.Metric]float64{
+		report.CPU: 10, report.OutsideCPU: 4, report.User: 9, report.System: 1, report.AppCPU: 5, report.Switches: 0,
+		report.Calls: 0.3, report.Copied: 30, report.Syscalls: 0.8, report.RSS: 0,
+	}
+	if !maps.Equal(s.Values, want) {
+		t.Errorf("%v, want %v", s.Values, want)
+	}
+	s = report.Sample{Values: map[report.Metric]float64{}, Processes: []report.Process{enclave, app}}
+	s.Processes[0].Inside = false
+	charge(&s, 10)
+	if _, ok := s.Values[report.OutsideCPU]; ok || s.Values[report.Allocs] != 2 || s.Values[report.AllocBytes] != 64 {
+		t.Errorf("alone: %v", s.Values)
+	}
+}

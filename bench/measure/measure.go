@@ -10,7 +10,9 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/corridor-enclave/corridor/bench/cores"
 	"github.com/corridor-enclave/corridor/bench/hops"
+	"github.com/corridor-enclave/corridor/bench/ledger"
 	"github.com/corridor-enclave/corridor/bench/report"
 	"github.com/corridor-enclave/corridor/bench/statistics"
 )
@@ -26,6 +28,10 @@ type Plan struct {
 	Seconds, Warmup int
 	Seed            uint64
 	Tools           hops.Tools
+	// Syscalls counts system calls, which costs each of them a little.
+	Syscalls bool
+	// Pin gives the generators the last core, and the others to all else.
+	Pin bool
 }
 
 // A Progress is told how far a run is.
@@ -56,27 +62,42 @@ type cell struct {
 
 // Run carries out the plan. It returns what was measured so far together with the
 // context's error if that ends first; what it started is stopped in any case.
-func Run(ctx context.Context, plan Plan, progress Progress) (*report.Report, error) {
+func Run(ctx context.Context, plan Plan, progress Progress) (_ *report.Report, err error) {
 	if plan.Rounds < 1 || plan.Seconds < 1 || plan.Warmup < 0 {
 		return nil, fmt.Errorf("measure: %d rounds of %d s after %d s of warming up", plan.Rounds, plan.Seconds, plan.Warmup)
 	}
+	if plan.Syscalls {
+		if err := ledger.CanCountCalls(); err != nil {
+			return nil, err
+		}
+	}
+	if plan.Pin {
+		all, err := aside(&plan.Tools)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, cores.Pin(all)) }()
+	}
 	r := &run{plan: plan, progress: progress, report: &report.Report{
 		Schema: report.Schema, Title: plan.Title, Command: plan.Command, Started: time.Now().UTC(),
-		Settings: report.Settings{Rounds: plan.Rounds, Seed: plan.Seed, Seconds: float64(plan.Seconds), Warmup: float64(plan.Warmup)},
-		Source:   source(ctx), Machine: machine(), Results: []report.Result{},
+		Settings: report.Settings{
+			Rounds: plan.Rounds, Seed: plan.Seed, Seconds: float64(plan.Seconds), Warmup: float64(plan.Warmup),
+			Pinned: plan.Pin, Syscalls: plan.Syscalls,
+		},
+		Source: source(ctx), Machine: machine(), Results: []report.Result{},
 	}}
 	var loads []report.Load
 	for _, h := range plan.Hops {
 		loads = append(loads, h.Loads...)
 	}
 	r.drivers = newDrivers(ctx, plan.Tools, loads)
+	r.drivers.syscalls = plan.Syscalls
 	chosen := make([]hops.Hop, 0, len(plan.Hops))
 	for _, h := range plan.Hops {
 		h = r.choose(h)
 		chosen = append(chosen, h)
 		r.total += len(h.Loads) * len(h.Variants) * plan.Rounds
 	}
-	var err error
 	for _, h := range chosen {
 		if err = r.hop(ctx, h); err != nil {
 			break
@@ -86,6 +107,20 @@ func Run(ctx context.Context, plan Plan, progress Progress) (*report.Report, err
 	r.report.Seconds = time.Since(r.report.Started).Seconds()
 	r.warn()
 	return r.report, err
+}
+
+// aside moves this process, and so its generators, to the last core, and leaves the
+// others to what it starts. It returns those that it had.
+func aside(tools *hops.Tools) (all []int, err error) {
+	if all, err = cores.Allowed(); err != nil {
+		return nil, err
+	}
+	last := len(all) - 1
+	if last < 1 {
+		return nil, errors.New("measure: needs two cores to give the generators one (remedy: do not pin)")
+	}
+	tools.Cores = all[:last]
+	return all, cores.Pin(all[last:])
 }
 
 // choose keeps of a hop what the plan names, and of its loads those that can be had.

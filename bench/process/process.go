@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/corridor-enclave/corridor/bench/cores"
 )
 
 // maxLine bounds one line of a log; a longer one is kept in pieces.
@@ -32,6 +34,9 @@ type Command struct {
 	// Namespace is the network that the command is started in; nil means that of
 	// this process.
 	Namespace *Namespace
+
+	// Cores are those that it may run on; nil means those of this process.
+	Cores []int
 
 	// Contained puts the command and all that it starts into a process namespace, so
 	// that its children too die with it, even if it is killed. It needs
@@ -94,19 +99,22 @@ func Start(c Command) (*Process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = sink, sink
 	p.cmd.WaitDelay = 2 * time.Second // a grandchild may hold the pipe open
 	started := make(chan error, 1)
-	go lockThread(func() { p.run(c.Namespace, sink, started) })
+	go lockThread(func() { p.run(c, sink, started) })
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("process: starting %s: %w", name, err)
 	}
 	return p, nil
 }
 
-// run starts the process, in the namespace if there is one, and waits for its end. It
-// has its thread to itself.
-func (p *Process) run(in *Namespace, sink *lineSink, started chan<- error) {
+// run starts the process, in its namespace and on its cores if there are some, and
+// waits for its end. It has its thread to itself.
+func (p *Process) run(c Command, sink *lineSink, started chan<- error) {
 	var err error
-	if in != nil {
-		err = in.enter()
+	if c.Namespace != nil {
+		err = c.Namespace.enter()
+	}
+	if err == nil && c.Cores != nil {
+		err = cores.PinThread(c.Cores)
 	}
 	if err == nil {
 		err = p.cmd.Start() // a process begins where its thread is

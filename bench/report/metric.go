@@ -17,6 +17,9 @@ const (
 	System     Metric = "system"      // µs of the subject in the kernel, per operation
 	AppCPU     Metric = "app_cpu"     // µs of the app, per operation
 	Switches   Metric = "switches"    // context switches of the subject, per operation
+	OutsideCPU Metric = "outside_cpu" // of CPU, what is used outside of the enclave
+	Syscalls   Metric = "syscalls"    // all system calls of the subject, per operation
+	Copied     Metric = "copied"      // bytes that the subject's Calls copy, per operation
 	Allocs     Metric = "allocs"      // objects that the subject allocates, per operation
 	AllocBytes Metric = "alloc_bytes" // bytes of them, per operation
 	Calls      Metric = "calls"       // read(2) and write(2) of the subject, per operation
@@ -46,6 +49,9 @@ func (m Metric) unit() (unit, bool) {
 		System:     {"sys-us/op", false, 0.10},
 		AppCPU:     {"app-us/op", false, 0.10},
 		Switches:   {"ctxsw/op", false, 0.15},
+		OutsideCPU: {"outside-cpu-us/op", false, 0.08},
+		Syscalls:   {"syscalls/op", false, 0.05},
+		Copied:     {"copied-bytes/op", false, 0.05},
 		Allocs:     {"allocs/op", false, 0.03},
 		AllocBytes: {"B/op", false, 0.05},
 		Calls:      {"calls/op", false, 0.05},
@@ -59,7 +65,7 @@ func (m Metric) unit() (unit, bool) {
 
 // Metrics returns all of them in the order of tables.
 func Metrics() []Metric {
-	return []Metric{Rate, Throughput, P50, P90, P99, CPU, User, System, AppCPU, Switches, Calls, Allocs, AllocBytes, RSS, Outside, Inside}
+	return []Metric{Rate, Throughput, P50, P90, P99, CPU, OutsideCPU, User, System, AppCPU, Switches, Syscalls, Calls, Copied, Allocs, AllocBytes, RSS, Outside, Inside}
 }
 
 // Unit returns the metric's unit as benchstat reads it, with "op" for operation.

@@ -63,6 +63,10 @@ type Settings struct {
 	Seed    uint64  `json:"seed"`              // of the order within a round, and of the intervals
 	Seconds float64 `json:"seconds_per_load"`  // of measuring, without warming up
 	Warmup  float64 `json:"seconds_of_warmup"` // before each
+	// Pinned says that generators had the last core, and what they loaded the others.
+	Pinned bool `json:"pinned,omitempty"`
+	// Syscalls says that system calls were counted, which costs each of them a little.
+	Syscalls bool `json:"counted_syscalls,omitempty"`
 }
 
 // A Program is a binary that took part.
@@ -185,7 +189,8 @@ type Process struct {
 	Writes       *int64  `json:"write_calls,omitempty"` // likewise
 	ReadBytes    *int64  `json:"read_bytes,omitempty"`
 	WrittenBytes *int64  `json:"written_bytes,omitempty"`
-	Allocs       *int64  `json:"allocs,omitempty"` // objects, by Go's runtime/metrics
+	SystemCalls  *int64  `json:"system_calls,omitempty"` // all of them, if they were counted
+	Allocs       *int64  `json:"allocs,omitempty"`       // objects, by Go's runtime/metrics
 	AllocBytes   *int64  `json:"alloc_bytes,omitempty"`
 }
 

@@ -55,9 +55,16 @@ func describe(r *report.Report) string {
 	if r.Source.Changed {
 		commit += "+changes"
 	}
-	return fmt.Sprintf("commit %s, %s, %d x %s, Linux %s: %d rounds of %g s, seed %d, %.0f s in all",
+	how := ""
+	if r.Settings.Pinned {
+		how += ", generators on a core of their own"
+	}
+	if r.Settings.Syscalls {
+		how += ", system calls counted"
+	}
+	return fmt.Sprintf("commit %s, %s, %d x %s, Linux %s: %d rounds of %g s, seed %d%s, %.0f s in all",
 		cmp.Or(commit, "unknown"), r.Source.Go, r.Machine.Cores, cmp.Or(r.Machine.CPU, r.Machine.Arch), r.Machine.Kernel,
-		r.Settings.Rounds, r.Settings.Seconds, r.Settings.Seed, r.Seconds)
+		r.Settings.Rounds, r.Settings.Seconds, r.Settings.Seed, how, r.Seconds)
 }
 
 // loadsOf returns the loads of a hop in the order of their results.
@@ -96,9 +103,11 @@ func columns(kind report.Kind) []column {
 		{report.P50, "p50 µs", 1, 0},
 		{report.P99, "p99 µs", 1, 0},
 		{report.CPU, "CPU " + time + "/" + per, unit, 1},
+		{report.OutsideCPU, "outside", unit, 1},
 		{report.User, "user", unit, 1},
 		{report.System, "system", unit, 1},
 		{report.Switches, "switches/" + per, 1, 2},
+		{report.Syscalls, "syscalls/" + per, 1, 2},
 		{report.Allocs, "allocs/" + per, 1, 1},
 		{report.RSS, "RSS MiB", 1 << 20, 1},
 		{report.Outside, "KiB outside/" + per, 1 << 10, 2},
@@ -155,7 +164,7 @@ func (c column) cell(row report.Result) string {
 		return "-"
 	}
 	text := fmt.Sprintf("%.*f", c.digits, s.Median/c.unit)
-	if c.metric == report.User || c.metric == report.System || c.metric == report.RSS || s.Median == 0 {
+	if c.metric == report.OutsideCPU || c.metric == report.User || c.metric == report.System || c.metric == report.RSS || s.Median == 0 {
 		return text
 	}
 	if s.N == 1 {

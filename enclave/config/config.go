@@ -125,6 +125,9 @@ type Simulation struct {
 	NSMLatency time.Duration
 	// PlainHTTP turns TLS off.
 	PlainHTTP bool
+	// Metrics is the unix socket on which the process tells what it takes; empty
+	// means none.
+	Metrics string
 }
 
 // Parse reads args (without the program's name) and environ (as os.Environ gives

@@ -21,6 +21,7 @@ type simulation struct {
 	nsmDebug *bool
 	latency  *time.Duration
 	tls      *bool
+	metrics  *string
 }
 
 func (m *simulation) declare(s *settings.Set) {
@@ -32,13 +33,14 @@ func (m *simulation) declare(s *settings.Set) {
 	m.nsmDebug = settings.Bool(s, "nsm-debug", "measure zeros, like an enclave in debug mode")
 	m.latency = settings.Var(s, "nsm-latency", "0", "how `long` the simulated module takes for each answer; a real one takes about 1.1ms", parseOptionalTimeout)
 	m.tls = settings.Var(s, "tls", "on", "`on or off`: off serves plain HTTP, without any proof", settings.OnOff)
+	m.metrics = settings.Var(s, "metrics", "", "unix `socket` to tell Prometheus on what this process takes", parseText)
 }
 
 func (m *simulation) assemble() Simulation {
 	return Simulation{
 		Isolate: *m.isolate, CID: *m.cid,
 		NSMSeed: *m.nsmSeed, NSMOut: *m.nsmOut, NSMDebug: *m.nsmDebug, NSMLatency: *m.latency,
-		PlainHTTP: !*m.tls,
+		PlainHTTP: !*m.tls, Metrics: *m.metrics,
 	}
 }
 

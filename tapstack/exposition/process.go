@@ -1,6 +1,7 @@
 package exposition
 
 import (
+	"net/http"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -28,9 +29,10 @@ func ReadProcess() Process {
 		{Name: "/gc/heap/allocs:bytes"},
 		{Name: "/gc/heap/allocs:objects"},
 		{Name: "/gc/cycles/total:gc-cycles"},
+		{Name: "/gc/heap/tiny/allocs:objects"}, // which share blocks that are counted as one
 	}
 	metrics.Read(samples)
-	var v [6]uint64
+	var v [7]uint64
 	for i, s := range samples {
 		if s.Value.Kind() == metrics.KindUint64 { // the runtime may drop a name some day
 			v[i] = s.Value.Uint64()
@@ -38,7 +40,7 @@ func ReadProcess() Process {
 	}
 	p := Process{
 		Goroutines: v[0], HeapBytes: v[1], RuntimeBytes: v[2],
-		AllocatedBytes: v[3], Allocations: v[4], Collections: v[5],
+		AllocatedBytes: v[3], Allocations: v[4] + v[6], Collections: v[5],
 	}
 	p.askSystem()
 	return p
@@ -56,6 +58,16 @@ func (p Process) Write(page *Page, labels ...Label) {
 	page.Counter("corridor_process_allocated_bytes_total", "Bytes ever allocated on the heap.", float64(p.AllocatedBytes), labels...)
 	page.Counter("corridor_process_allocations_total", "Objects ever allocated on the heap.", float64(p.Allocations), labels...)
 	page.Counter("corridor_process_collections_total", "Garbage collections.", float64(p.Collections), labels...)
+}
+
+// ProcessHandler answers with a page of this process and nothing else.
+func ProcessHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		page := NewPage()
+		ReadProcess().Write(page)
+		w.Header().Set("Content-Type", ContentType)
+		_, _ = page.WriteTo(w) // whoever asked may be gone
+	})
 }
 
 // WriteBuild adds what this program was built from, as labels of a gauge that is
