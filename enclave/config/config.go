@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/corridor-enclave/corridor/enclave/telemetry"
 	"github.com/corridor-enclave/corridor/tapstack/settings"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
@@ -65,6 +66,8 @@ type Config struct {
 	// ResolvConf is the file that is made to name the link's resolver; empty
 	// means that none is touched.
 	ResolvConf string
+	// Telemetry is what the host is told.
+	Telemetry Telemetry
 	// DrainTimeout bounds the whole orderly stop.
 	DrainTimeout time.Duration
 	// LogLevel is the lowest level that is logged.
@@ -182,6 +185,9 @@ type declaration struct {
 	resolvConf *string
 	drain      *time.Duration
 	logLevel   *slog.Level
+
+	telemetry     *telemetry.Mode
+	telemetryPort *uint32
 
 	simulation simulation
 }

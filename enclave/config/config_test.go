@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/enclave/config"
+	"github.com/corridor-enclave/corridor/enclave/telemetry"
 )
 
 // TestMistakes: each command line must be refused with exactly these complaints,
@@ -82,6 +83,8 @@ func TestMistakes(t *testing.T) {
 		{name: "long MAC", args: "--fqdn a --mac 02:00:00:00:00:00:00:01", want: []string{`--mac "02:00:00:00:00:00:00:01": not an address`}},
 		{name: "no time", args: "--fqdn a --drain-timeout 0s", want: []string{`--drain-timeout "0s": is outside`}},
 		{name: "unitless time", args: "--fqdn a --drain-timeout 5", want: []string{`--drain-timeout "5": not a duration`}},
+		{name: "telemetry", args: "--fqdn a --telemetry on", want: []string{`--telemetry "on": want off, events or logs`}},
+		{name: "telemetry's port", args: "--fqdn a --telemetry-port 0", want: []string{`--telemetry-port "0": is outside`}},
 		{name: "level", args: "--fqdn a --log-level loud", want: []string{`--log-level "loud": not one of`}},
 		{name: "source is a script", args: "--fqdn a --source-url javascript:alert(1)", want: []string{`--source-url "javascript:alert(1)": not an http`}},
 		{name: "from the environment", env: []string{"CORRIDOR_FQDN=a b", "CORRIDOR_MTU=1"},
@@ -144,6 +147,7 @@ func TestDefaults(t *testing.T) {
 			MAC: net.HardwareAddr{0xba, 0xaa, 0xad, 0xc0, 0xff, 0xee}, Offload: true, WriteMax: 31 << 10,
 		},
 		ResolvConf:   "/etc/resolv.conf",
+		Telemetry:    config.Telemetry{Mode: telemetry.Events, Port: 1026},
 		DrainTimeout: 30 * time.Second,
 		LogLevel:     slog.LevelInfo,
 	}
@@ -345,6 +349,22 @@ func TestModuleLatency(t *testing.T) {
 		c, _, err := config.Parse(config.Simulated, strings.Fields(args), nil)
 		if err != nil || c.Simulation.NSMLatency != want {
 			t.Errorf("%s: %v, %v; want %v", args, c.Simulation.NSMLatency, err, want)
+		}
+	}
+}
+
+// TestTelemetryOfASimulation: the machine's own VSOCK is left alone unless asked.
+func TestTelemetryOfASimulation(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]telemetry.Mode{
+		"--link off":                                telemetry.Off,
+		"--link off --telemetry logs":               telemetry.Logs,
+		"--link off --vsock dir:/x":                 telemetry.Events,
+		"--link off --vsock dir:/x --telemetry off": telemetry.Off,
+	} {
+		c, _, err := config.Parse(config.Simulated, strings.Fields("--fqdn a "+args), nil)
+		if err != nil || c.Telemetry.Mode != want {
+			t.Errorf("%s: %v, %v; want %v", args, c.Telemetry.Mode, err, want)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/corridor-enclave/corridor/tapstack"
 	"github.com/corridor-enclave/corridor/tapstack/settings"
+	"github.com/corridor-enclave/corridor/tapstack/telemetry"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -46,6 +47,8 @@ func declare(build Build) *declaration {
 	d.resolvConf = settings.Var(s, "resolv-conf", "", "`file` to point at the link's resolver, or off (default "+defaultResolvConf+" where the link is on)", parseText)
 
 	d.drain = settings.Var(s, "drain-timeout", "30s", "how `long` an orderly stop may take", parseTimeout)
+	d.telemetry = settings.Var(s, "telemetry", "events", "what the host is told of the sidecar: `off`, events (and metrics), or logs (as well)", parseTelemetry)
+	d.telemetryPort = settings.Var(s, "telemetry-port", strconv.Itoa(telemetry.Port), "VSOCK `port` on the host to tell it to", parsePort)
 	d.logLevel = settings.Var(s, "log-level", "info", "lowest `level` that is logged: debug, info, warn, error", settings.Level)
 	d.limits.declare(s)
 	if build == Simulated {
@@ -95,7 +98,7 @@ func (d *declaration) assemble(rest []string) Config {
 			TAP: *d.tap, MTU: *d.mtu, MAC: *d.mac,
 			Plain: *d.framing, Offload: *d.offload, WriteMax: d.writeMax.On(*d.vsock),
 		},
-		DrainTimeout: *d.drain, LogLevel: *d.logLevel,
+		DrainTimeout: *d.drain, LogLevel: *d.logLevel, Telemetry: d.assembleTelemetry(),
 	}
 	if len(rest) > 0 {
 		c.AppArgv = rest

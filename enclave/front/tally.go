@@ -54,3 +54,6 @@ func (t *tally) wait(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
+
+// UnderWay is how many requests are being answered, upgraded ones included.
+func (f *Front) UnderWay() int { return f.requests.count() }

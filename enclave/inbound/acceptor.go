@@ -86,7 +86,8 @@ type acceptor struct {
 
 	mu      sync.Mutex
 	waiting map[*stream.Conn]bool
-	open    int // connections that were handed on
+	open    int    // connections that were handed on
+	refused uint64 // streams that were closed before
 }
 
 // newAcceptor starts to accept. close ends it.
@@ -153,6 +154,7 @@ func (a *acceptor) loop() {
 		}
 		s := stream.New(c)
 		if err := a.admit(s); err != nil {
+			a.refuse()
 			a.loose.Warn("stream refused", "peer", c.RemoteAddr().String(), "error", err)
 			s.Close() // behind the line: who sees the end may look for the reason
 			continue
@@ -204,6 +206,25 @@ func (a *acceptor) begin(s *stream.Conn) {
 	}
 }
 
+// Counts is what one port has and had.
+type Counts struct {
+	Open    int    // connections of clients now
+	Waiting int    // streams that have no client yet
+	Refused uint64 // streams that were one too many, not the parent's, or began wrong
+}
+
+func (a *acceptor) counts() Counts {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return Counts{Open: a.open, Waiting: len(a.waiting), Refused: a.refused}
+}
+
+func (a *acceptor) refuse() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refused++
+}
+
 func (a *acceptor) left() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -222,6 +243,7 @@ func (a *acceptor) readOpening(s *stream.Conn) (stream.Opening, error) {
 		err = s.SetReadDeadline(time.Time{})
 	}
 	if err != nil && r.came && !a.stopped() {
+		a.refuse()
 		a.loose.Warn("stream closed", "error", err)
 	}
 	return o, err

@@ -43,6 +43,9 @@ func NewForwarder(cfg ForwardConfig) *Forwarder {
 // Close stops taking streams.
 func (f *Forwarder) Close() error { return f.acceptor.close() }
 
+// Counts returns the counters of now.
+func (f *Forwarder) Counts() Counts { return f.acceptor.counts() }
+
 // Run relays until ctx ends or the listener fails. Then it takes no more, lets
 // connections go on for the drain timeout, and resets what is left.
 func (f *Forwarder) Run(ctx context.Context) error {

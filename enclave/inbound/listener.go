@@ -30,6 +30,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Close stops accepting, and closes streams that have no client yet.
 func (l *Listener) Close() error { return l.acceptor.close() }
 
+// Counts returns the counters of now.
+func (l *Listener) Counts() Counts { return l.acceptor.counts() }
+
 // Addr is the VSOCK endpoint that is listened on.
 func (l *Listener) Addr() net.Addr { return l.acceptor.cfg.Listener.Addr() }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/corridor-enclave/corridor/enclave/resolvconf"
 	"github.com/corridor-enclave/corridor/tapstack"
 	"github.com/corridor-enclave/corridor/tapstack/tap"
+	"github.com/corridor-enclave/corridor/tapstack/telemetry"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -61,8 +62,11 @@ func (s *Sidecar) beginLink(context.Context) (err error) {
 		Device: s.device,
 		Dial:   func(ctx context.Context) (net.Conn, error) { return s.cfg.Transport.Dial(ctx, host) },
 		MAC:    l.MAC, Plain: l.Plain, WriteMax: l.WriteMax,
-		Log: s.cfg.Log.With("part", "link", "vsock", s.cfg.Transport.String(), "host", host.String()),
+		Log: s.told.With("part", "link", "vsock", s.cfg.Transport.String(), "host", host.String()),
 	})
+	if err == nil {
+		s.measurements.add(func(vs []telemetry.Value) []telemetry.Value { return linkValues(vs, s.link.Status()) })
+	}
 	return err
 }
 

@@ -14,6 +14,7 @@ type published struct {
 	App        bool          `json:"app"`
 	WaitForApp bool          `json:"wait_for_app"`
 	Link       publishedLink `json:"link"`
+	Telemetry  string        `json:"telemetry"` // what the host learns without being asked
 	Simulated  bool          `json:"simulated"`
 }
 
@@ -29,6 +30,7 @@ func publish(c config.Config) published {
 		App:        len(c.Apps) > 0,
 		WaitForApp: c.WaitForApp,
 		Link:       publishedLink{On: c.Link.On},
+		Telemetry:  c.Telemetry.Mode.String(),
 		Simulated:  c.Simulation != config.Simulation{},
 	}
 	if c.Source != nil {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/corridor-enclave/corridor/tapstack/telemetry"
 )
 
 // errEnded reports a part that returned although nobody asked it to.
@@ -41,6 +43,8 @@ type sequence struct {
 	// themselves to less; this is for one that does not keep its word.
 	stopTimeout time.Duration
 	log         *slog.Logger
+	// events is told when all parts run, and when they stop. It may be nil.
+	events func(telemetry.Code, uint64)
 }
 
 // An active part has begun.
@@ -59,6 +63,7 @@ func (s *sequence) run(ctx context.Context) error {
 		s.log.Debug("interrupted", "error", err)
 		err = nil // it was asked to stop before it could begin
 	}
+	s.event(telemetry.Stopping)
 	s.stop(begun, cause)
 	return err
 }
@@ -83,6 +88,7 @@ func (s *sequence) beginAll(ctx context.Context) (begun []*active, cause *active
 		}
 	}
 	s.log.Info("running")
+	s.event(telemetry.Serving)
 	select {
 	case <-ctx.Done():
 		return begun, nil, nil
@@ -153,6 +159,12 @@ func (s *sequence) release(a *active) {
 	}
 	if err := a.end(); err != nil {
 		s.log.Warn("not stopped cleanly", "part", a.name, "error", err)
+	}
+}
+
+func (s *sequence) event(c telemetry.Code) {
+	if s.events != nil {
+		s.events(c, 0)
 	}
 }
 

@@ -210,7 +210,7 @@ func TestPartsInOrder(t *testing.T) {
 	for _, p := range s.parts() {
 		got = append(got, p.name)
 	}
-	want := []string{"loopback", "network", "resolv.conf", "link", "certificate", "module", "listeners", "app API", "documents", "app", "front"}
+	want := []string{"telemetry", "loopback", "network", "resolv.conf", "link", "certificate", "module", "listeners", "app API", "documents", "app", "front"}
 	if !slices.Equal(got, want) {
 		t.Errorf("parts %q; want %q", got, want)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/corridor-enclave/corridor/enclave/page"
 	"github.com/corridor-enclave/corridor/revproxy"
 	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/telemetry"
 )
 
 func (s *Sidecar) beginCertificate(context.Context) (err error) {
@@ -32,10 +33,11 @@ func (s *Sidecar) beginCertificate(context.Context) (err error) {
 func (s *Sidecar) beginModule(ctx context.Context) error {
 	d, err := s.session.Describe(ctx)
 	if err != nil {
-		s.cfg.Log.Error("no security module: clients are served, but attestation is answered with 503", "error", err)
+		s.reporter.Event(telemetry.NoModule, 0)
+		s.told.Error("no security module: clients are served, but attestation is answered with 503", "error", err)
 		return nil
 	}
-	s.cfg.Log.Info("security module", "id", d.ModuleID, "pcrs", d.MaxPCRs)
+	s.told.Info("security module", "id", d.ModuleID, "pcrs", d.MaxPCRs)
 	return s.measure(ctx)
 }
 
@@ -51,6 +53,7 @@ func (s *Sidecar) beginListeners(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, s.endListeners())
 	}
+	s.measurements.add(s.streamValues)
 	return nil
 }
 
@@ -143,10 +146,16 @@ func (s *Sidecar) beginFront(context.Context) (err error) {
 		cfg.SharedAddrs = []netip.Addr{tapstack.GatewayAddr()}
 	}
 	if s.proxy != nil {
-		cfg.Proxy = s.proxy
+		cfg.Proxy = s.measurements.timed(s.proxy)
+		s.measurements.add(func(vs []telemetry.Value) []telemetry.Value { return proxyValues(vs, s.proxy.Counts()) })
 	}
-	s.front, err = front.New(cfg)
-	return err
+	if s.front, err = front.New(cfg); err != nil {
+		return err
+	}
+	s.measurements.add(func(vs []telemetry.Value) []telemetry.Value {
+		return append(vs, telemetry.Value{Metric: telemetry.ProxyUnderWay, Value: uint64(s.front.UnderWay())})
+	})
+	return nil
 }
 
 // runFront runs everything that clients reach, which all drain at the same time.

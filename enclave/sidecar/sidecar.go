@@ -5,6 +5,7 @@
 //
 //	begin ▼                                                              ▲ end
 //	      entropy       the kernel's random numbers come from the module │
+//	      telemetry     tells the host, if it listens                    │ last words told
 //	      loopback      up                                               │
 //	      network       tap0 with its address and route                  │ closed with the link
 //	      resolv.conf   names the link's resolver                        │
@@ -37,6 +38,7 @@ import (
 	"github.com/corridor-enclave/corridor/enclave/front"
 	"github.com/corridor-enclave/corridor/enclave/inbound"
 	"github.com/corridor-enclave/corridor/enclave/supervise"
+	reporter "github.com/corridor-enclave/corridor/enclave/telemetry"
 	"github.com/corridor-enclave/corridor/revproxy"
 	"github.com/corridor-enclave/corridor/tapstack"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
@@ -81,6 +83,10 @@ type Sidecar struct {
 	process *supervise.Process // nil: the app is not ours to start
 	proxy   *revproxy.Proxy    // nil: no app
 
+	measurements *measurements
+	reporter     *reporter.Reporter
+	told         *slog.Logger // for lines that the host may know
+
 	// What the parts hand to those behind them, in the order of their beginning.
 	device       tapstack.Device
 	link         *tapstack.Link
@@ -97,7 +103,9 @@ type Sidecar struct {
 // New checks what can be checked before anything begins: an app that is not
 // there, for one.
 func New(cfg Config) (*Sidecar, error) {
-	s := &Sidecar{cfg: cfg, session: nsm.NewSession(cfg.Module)}
+	s := &Sidecar{cfg: cfg, session: nsm.NewSession(cfg.Module), measurements: newMeasurements()}
+	s.reporter = newReporter(cfg, s.measurements)
+	s.told = s.reporter.Tee(cfg.Log)
 	var err error
 	if argv := cfg.Settings.AppArgv; len(argv) > 0 {
 		s.process, err = supervise.New(supervise.Config{
@@ -121,7 +129,8 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	q := sequence{
 		parts:       s.parts(),
 		stopTimeout: s.cfg.Settings.DrainTimeout + stopGrace,
-		log:         s.cfg.Log,
+		log:         s.told,
+		events:      s.reporter.Event,
 	}
 	return q.run(ctx)
 }
@@ -133,6 +142,7 @@ func (s *Sidecar) parts() []part {
 	if s.cfg.Pool != nil {
 		ps = append(ps, part{name: "entropy", begin: s.beginEntropy})
 	}
+	ps = append(ps, part{name: "telemetry", run: s.reporter.Run})
 	if s.cfg.OwnNetwork {
 		ps = append(ps, part{name: "loopback", begin: beginLoopback})
 	}
@@ -153,7 +163,7 @@ func (s *Sidecar) parts() []part {
 		part{name: "documents", begin: s.beginDocuments, run: s.runDocuments},
 	)
 	if s.process != nil {
-		ps = append(ps, part{name: "app", run: s.process.Run, mayEnd: true})
+		ps = append(ps, part{name: "app", run: s.runApp, mayEnd: true})
 	}
 	return append(ps, part{name: "front", begin: s.beginFront, run: s.runFront, end: s.closeProxy})
 }
