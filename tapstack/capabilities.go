@@ -21,6 +21,10 @@ type Capabilities struct {
 	// Offload: it takes frames with work left in their virtio-net header, which
 	// may be longer than its MTU allows.
 	Offload bool
+	// Ping: it answers pings, so that silence means that it is gone.
+	Ping bool
+	// IPv6: it takes IPv6 packets. Both ends use them when both say so.
+	IPv6 bool
 	// MaxFrame is the longest frame that it takes, from the Ethernet header on.
 	MaxFrame int
 	// MTU is its device's: the longest IP packet that it takes otherwise.
@@ -35,11 +39,16 @@ func PlainPeer() Capabilities {
 
 // String writes the capabilities as they stand in the header.
 func (c Capabilities) String() string {
-	text := fmt.Sprintf("max-frame=%d, mtu=%d", c.MaxFrame, c.MTU)
-	if c.Offload {
-		return "vnet, " + text
+	var names string
+	for _, flag := range []struct {
+		is   bool
+		name string
+	}{{c.Offload, "vnet, "}, {c.Ping, "ping, "}, {c.IPv6, "ipv6, "}} {
+		if flag.is {
+			names += flag.name
+		}
 	}
-	return text
+	return fmt.Sprintf("%smax-frame=%d, mtu=%d", names, c.MaxFrame, c.MTU)
 }
 
 // ParseCapabilities reads the header of any peer. Names that it does not know
@@ -49,11 +58,15 @@ func (c Capabilities) String() string {
 func ParseCapabilities(text string) (Capabilities, error) {
 	c := PlainPeer()
 	for part := range strings.SplitSeq(text, ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		name, value, hasValue := strings.Cut(strings.TrimSpace(part), "=")
 		var err error
 		switch name {
 		case "vnet":
 			c.Offload = true
+		case "ping":
+			c.Ping = !hasValue
+		case "ipv6":
+			c.IPv6 = !hasValue // with one it would be something newer
 		case "max-frame":
 			c.MaxFrame, err = parseWithin(value, DefaultMTU+MinFrame, MaxFrame)
 		case "mtu":

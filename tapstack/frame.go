@@ -23,7 +23,7 @@ import (
 //	+-------------+---------------+----------------+
 //	| type, n (LE)| virtio-net    | Ethernet frame |   n counts both
 //	+-------------+---------------+----------------+
-//	  type: the upper 4 bits; 0 is a frame, 1 is control and skipped
+//	  type: the upper 4 bits; 0 is a frame, 1 is control (see Pulse)
 type Framing uint8
 
 // The framings.
@@ -102,6 +102,7 @@ type FrameReader struct {
 	r          io.Reader
 	framing    Framing
 	limit      int
+	control    func(record []byte)
 	buf        []byte
 	start, end int   // of what was read and not yet cut; start >= headroom
 	err        error // that came with the last bytes
@@ -115,6 +116,10 @@ func NewFrameReader(r io.Reader, framing Framing, limit int) *FrameReader {
 		buf: make([]byte, headroom+streamBuffer), start: headroom, end: headroom,
 	}
 }
+
+// OnControl has f called, by Next, for each control record: with what follows its
+// first four bytes, until f returns. Without it they are skipped.
+func (fr *FrameReader) OnControl(f func(record []byte)) { fr.control = f }
 
 // Next returns the next frame with its virtio-net header in front, which is all
 // zero in the plain framing and unchecked in the extended one: see CheckOffload.
@@ -163,7 +168,7 @@ func (fr *FrameReader) cutPlain() (frame []byte, missing bool, err error) {
 	return frame, false, nil
 }
 
-// cutExtended is cutPlain in the extended framing. It skips control records.
+// cutExtended is cutPlain in the extended framing. Control records are no frames.
 func (fr *FrameReader) cutExtended() (frame []byte, missing bool, err error) {
 	b := fr.buf[fr.start:fr.end]
 	if len(b) < extendedHeader {
@@ -181,6 +186,8 @@ func (fr *FrameReader) cutExtended() (frame []byte, missing bool, err error) {
 	fr.start += extendedHeader + n
 	if isFrame {
 		frame = b[extendedHeader : extendedHeader+n]
+	} else if fr.control != nil {
+		fr.control(b[extendedHeader : extendedHeader+n])
 	}
 	return frame, false, nil
 }

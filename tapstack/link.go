@@ -46,6 +46,11 @@ type LinkConfig struct {
 	MAC net.HardwareAddr
 	// Plain keeps to the link of gvproxy: the extended one is not asked for.
 	Plain bool
+	// IPv6 says that the enclave's end takes IPv6.
+	IPv6 bool
+	// Up, if not nil, is called each time before the link comes up, with what the
+	// host says about itself. The link waits for it.
+	Up func(Capabilities)
 	// WriteMax is the most bytes that one write to the stream may have; 0 is no
 	// limit. Frames are cut by it without regard, since a stream has no borders.
 	WriteMax int
@@ -194,11 +199,17 @@ func (l *Link) session(ctx context.Context, deviceFailed context.CancelCauseFunc
 		}
 		s.fail(err)
 	})
+	if s.framing == Extended {
+		downlink.Go(func() { s.pulse.Run(s.ctx, s.peer.Ping, s.writeControl, s.fail) })
+	}
 	if s.framing == Plain {
 		if err := l.prove(s); err != nil {
 			s.fail(err)
 			return 0, context.Cause(s.ctx)
 		}
+	}
+	if l.cfg.Up != nil {
+		l.cfg.Up(s.peer)
 	}
 	since := time.Now()
 	l.publish(s)

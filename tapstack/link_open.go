@@ -27,6 +27,8 @@ type stream struct {
 	framing Framing
 	peer    Capabilities
 	frames  *FrameReader
+	writing chan struct{}           // holds a token while nobody writes
+	pulse   *Pulse                  // only of the extended framing
 	ctx     context.Context         // ends with the stream; its cause is why
 	fail    context.CancelCauseFunc // ends the stream; the first cause counts
 	closed  chan struct{}           // closed when conn is
@@ -41,7 +43,9 @@ func newStream(ctx context.Context, conn net.Conn) *stream {
 		conn:    conn,
 		closed:  make(chan struct{}),
 		replied: make(chan struct{}, 1),
+		writing: make(chan struct{}, 1),
 	}
+	s.writing <- struct{}{}
 	s.ctx, s.fail = context.WithCancelCause(ctx)
 	context.AfterFunc(s.ctx, func() {
 		conn.Close()
@@ -70,7 +74,7 @@ func (s *stream) takeReply(frame []byte, addr, gateway netip.Addr) bool {
 // extend asks the host for the extended link.
 func (l *Link) extend(s *stream) error {
 	peer, ahead, err := askUpgrade(s.conn, Capabilities{
-		Offload: l.cfg.Device.Offloads(), MaxFrame: MaxFrame, MTU: l.cfg.Device.MTU(),
+		Offload: l.cfg.Device.Offloads(), Ping: true, IPv6: l.cfg.IPv6, MaxFrame: MaxFrame, MTU: l.cfg.Device.MTU(),
 	})
 	if err != nil {
 		return err
@@ -82,6 +86,8 @@ func (l *Link) extend(s *stream) error {
 	}
 	s.framing, s.peer = Extended, peer
 	s.frames = NewFrameReader(withAhead(s.conn, ahead), Extended, MaxFrame)
+	s.pulse = NewPulse(0)
+	s.frames.OnControl(s.pulse.Control)
 	return nil
 }
 

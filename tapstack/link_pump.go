@@ -58,6 +58,10 @@ func (l *Link) send(ctx context.Context, b *Batch) bool {
 
 // writeBatch writes what is left of the batch, in writes of at most WriteMax.
 func (l *Link) writeBatch(s *stream, b *Batch) error {
+	if !s.enter() {
+		return context.Cause(s.ctx)
+	}
+	defer s.leave()
 	for {
 		piece := b.Unsent()
 		if len(piece) == 0 {
@@ -75,6 +79,31 @@ func (l *Link) writeBatch(s *stream, b *Batch) error {
 	}
 }
 
+// enter waits until nobody writes to the stream; records must not be cut by each
+// other. It returns false when the stream ends first.
+func (s *stream) enter() bool {
+	select {
+	case <-s.writing:
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
+}
+
+func (s *stream) leave() { s.writing <- struct{}{} }
+
+// writeControl writes control records, between two writes of the uplink.
+func (s *stream) writeControl(b []byte) error {
+	if !s.enter() {
+		return context.Cause(s.ctx)
+	}
+	defer s.leave()
+	if _, err := s.conn.Write(b); err != nil {
+		return fmt.Errorf("write to the host: %w", err)
+	}
+	return nil
+}
+
 // pumpDownlink carries frames from the stream to the device until either ends.
 // A frame that is wrong, or that the device refuses, is dropped and counted: what
 // is in it is the host's, and no reason to lose the link.
@@ -83,6 +112,9 @@ func (l *Link) pumpDownlink(s *stream) error {
 		frame, err := s.frames.Next()
 		if err != nil {
 			return explainDownlink(s.frames, err)
+		}
+		if s.pulse != nil {
+			s.pulse.Heard()
 		}
 		if s.takeReply(frame[OffloadHeader:], l.cfg.Addr, l.cfg.Gateway) {
 			continue

@@ -16,16 +16,23 @@ import (
 
 // ours is what both ends of this version say.
 func ours() tapstack.Capabilities {
+	return tapstack.Capabilities{Offload: true, Ping: true, IPv6: true, MaxFrame: tapstack.MaxFrame, MTU: tapstack.DefaultMTU}
+}
+
+// oldest is what both ends of the first version said.
+func oldest() tapstack.Capabilities {
 	return tapstack.Capabilities{Offload: true, MaxFrame: tapstack.MaxFrame, MTU: tapstack.DefaultMTU}
 }
 
 func TestUpgradeMatchesVectors(t *testing.T) {
 	t.Parallel()
-	if got, want := tapstack.UpgradeRequest(ours()), vector(t, "upgrade-request.hex"); got != string(want) {
-		t.Errorf("request is %q, want %q", got, want)
-	}
-	if got, want := tapstack.UpgradeAnswer(ours()), vector(t, "upgrade-answer.hex"); got != string(want) {
-		t.Errorf("answer is %q, want %q", got, want)
+	for suffix, c := range map[string]tapstack.Capabilities{"": oldest(), "-2": ours()} {
+		if got, want := tapstack.UpgradeRequest(c), vector(t, "upgrade-request"+suffix+".hex"); got != string(want) {
+			t.Errorf("request is %q, want %q", got, want)
+		}
+		if got, want := tapstack.UpgradeAnswer(c), vector(t, "upgrade-answer"+suffix+".hex"); got != string(want) {
+			t.Errorf("answer is %q, want %q", got, want)
+		}
 	}
 }
 
@@ -41,7 +48,9 @@ func TestParseCapabilities(t *testing.T) {
 		want tapstack.Capabilities
 	}{
 		{"", tapstack.PlainPeer()},
-		{"lanes=7, ipv6, vnet=2", tapstack.Capabilities{Offload: true, MaxFrame: 1514, MTU: 1500}},
+		{"lanes=7, ipv6=fd00::1/64, ping=2, vnet=2", tapstack.Capabilities{Offload: true, MaxFrame: 1514, MTU: 1500}},
+		{"ipv6,ping", tapstack.Capabilities{Ping: true, IPv6: true, MaxFrame: 1514, MTU: 1500}},
+		{oldest().String(), oldest()},
 		{ours().String(), ours()},
 		{"mtu=9000,max-frame=9014", tapstack.Capabilities{MaxFrame: 9014, MTU: 9000}},
 	} {
@@ -110,14 +119,14 @@ func TestUpgradeRefuses(t *testing.T) {
 func TestUpgradeOfRecordedRequest(t *testing.T) {
 	t.Parallel()
 	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		conn, peer, err := tapstack.Upgrade(w, r, ours())
+		conn, peer, err := tapstack.Upgrade(w, r, oldest())
 		if err != nil {
 			t.Errorf("Upgrade: %v", err)
 			return
 		}
 		defer conn.Close()
-		if peer != ours() {
-			t.Errorf("the enclave said %+v, want %+v", peer, ours())
+		if peer != oldest() {
+			t.Errorf("the enclave said %+v, want %+v", peer, oldest())
 		}
 		io.Copy(conn, conn)
 	})
@@ -141,7 +150,7 @@ func (r *rig) acceptExtended() *hostStream {
 	r.t.Helper()
 	h := &hostStream{t: r.t, Conn: <-r.streams}
 	r.t.Cleanup(func() { h.Close() })
-	want := vector(r.t, "upgrade-request.hex")
+	want := vector(r.t, "upgrade-request-2.hex")
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(h, got); err != nil || !bytes.Equal(got, want) {
 		r.t.Fatalf("request is %q, %v; want %q", got, err, want)
@@ -150,7 +159,7 @@ func (r *rig) acceptExtended() *hostStream {
 	return h
 }
 
-func extended(_ *rig, c *tapstack.LinkConfig) { c.Plain = false }
+func extended(_ *rig, c *tapstack.LinkConfig) { c.Plain, c.IPv6 = false, true }
 
 func TestLinkFallsBackToPlain(t *testing.T) {
 	t.Parallel()
@@ -262,7 +271,7 @@ func TestLinkLimitsItsWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 1000
 		r := newRig(t, func(r *rig, c *tapstack.LinkConfig) {
-			c.Plain, c.WriteMax = false, most
+			c.Plain, c.IPv6, c.WriteMax = false, true, most
 			c.Dial = func(ctx context.Context) (net.Conn, error) {
 				conn, err := r.dial(ctx)
 				return &watchedConn{Conn: conn, t: t, most: most}, err

@@ -70,7 +70,7 @@ func (g *Gateway) takePlain(w http.ResponseWriter, r *http.Request) (net.Conn, n
 // takeExtended takes the link that enclaves of ours open.
 func (g *Gateway) takeExtended(w http.ResponseWriter, r *http.Request) (net.Conn, netstack.Peer, error) {
 	conn, takes, err := tapstack.Upgrade(w, r, tapstack.Capabilities{
-		Offload: true, MaxFrame: tapstack.MaxFrame, MTU: g.config.MTU,
+		Offload: true, Ping: true, MaxFrame: tapstack.MaxFrame, MTU: g.config.MTU,
 	})
 	return conn, netstack.Peer{Framing: tapstack.Extended, Takes: takes}, err
 }

@@ -65,6 +65,9 @@ type Config struct {
 	// Aliases are addresses on the link, beside the gateway's, that the stack
 	// answers ARP for. Flows to them go to the handlers like all others.
 	Aliases []netip.Addr
+	// PulseEvery is how often a silent enclave is asked for a sign of life, if it
+	// said that it answers; 0 is tapstack.PulseEvery.
+	PulseEvery time.Duration
 	// TCP is called on a goroutine of its own for each connection that the
 	// enclave opens to anything but a listener of this Stack. It owns the flow
 	// until it returns; a flow that it neither accepted nor rejected is rejected

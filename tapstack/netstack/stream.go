@@ -29,8 +29,10 @@ var (
 
 // A stream is one attached connection.
 type stream struct {
-	conn net.Conn
-	done chan struct{} // closed when both goroutines are gone
+	conn    net.Conn
+	done    chan struct{} // closed when all goroutines are gone
+	writing chan struct{} // holds a token while nobody writes: a record must not be cut by another
+	pulse   *tapstack.Pulse
 
 	once  sync.Once
 	cause error // valid after once
@@ -48,10 +50,12 @@ func (st *stream) end(cause error) {
 // closes it. It returns nil when ctx ended it, ErrReplaced when a newer Attach
 // did, ErrClosed when the Stack is closed, and otherwise why the stream cannot
 // be used any more: io.EOF for an orderly end, tapstack.ErrFrameSize when the
-// enclave lost the framing, ErrStalled, or an error of the connection. After
+// enclave lost the framing, ErrStalled, tapstack.ErrSilent, or an error of the
+// connection. After
 // any of them another stream may be attached.
 func (s *Stack) Attach(ctx context.Context, conn net.Conn, p Peer) error {
-	st := &stream{conn: conn, done: make(chan struct{})}
+	st := &stream{conn: conn, done: make(chan struct{}), writing: make(chan struct{}, 1), pulse: tapstack.NewPulse(s.config.PulseEvery)}
+	st.writing <- struct{}{}
 	old, err := s.replaceStream(st)
 	if err != nil {
 		conn.Close()
@@ -71,7 +75,12 @@ func (s *Stack) Attach(ctx context.Context, conn net.Conn, p Peer) error {
 	writer.Go(func() {
 		st.end(s.writeStream(st, p))
 	})
+	pulseCtx, stopPulse := context.WithCancel(ctx)
+	if p.Framing == tapstack.Extended {
+		writer.Go(func() { st.pulse.Run(pulseCtx, p.Takes.Ping, st.writeControl, st.end) })
+	}
 	st.end(s.readStream(st, p.Framing))
+	stopPulse()
 	s.card.queue.close()
 	writer.Wait()
 	s.forgetStream(st)
@@ -108,11 +117,13 @@ func (s *Stack) forgetStream(st *stream) {
 // waits for the writer.
 func (s *Stack) readStream(st *stream, f tapstack.Framing) error {
 	frames := tapstack.NewFrameReader(st.conn, f, tapstack.MaxFrame)
+	frames.OnControl(st.pulse.Control)
 	for {
 		frame, err := frames.Next()
 		if err != nil {
 			return fmt.Errorf("netstack: uplink: %w", err)
 		}
+		st.pulse.Heard()
 		if tapstack.CheckOffload(frame) != nil {
 			s.counts.dropOffload.Add(1)
 			continue
@@ -132,13 +143,28 @@ func (s *Stack) writeStream(st *stream, p Peer) error {
 		if taken == nil {
 			return nil
 		}
+		<-st.writing
 		err := s.writePackets(w, e, taken)
+		st.writing <- struct{}{}
 		release(taken)
 		if err != nil {
 			return err
 		}
 		spare = taken
 	}
+}
+
+// writeControl writes control records, between two writes of packets.
+func (st *stream) writeControl(b []byte) error {
+	<-st.writing
+	defer func() { st.writing <- struct{}{} }()
+	if err := st.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return fmt.Errorf("netstack: downlink: %w", err)
+	}
+	if _, err := st.conn.Write(b); err != nil {
+		return fmt.Errorf("netstack: downlink: %w", err)
+	}
+	return nil
 }
 
 // writePackets writes all packets in as few writes as the buffer allows.
