@@ -132,6 +132,7 @@ func TestHeads(t *testing.T) {
 			})
 			front := httptest.NewUnstartedServer(p)
 			front.Config.MaxHeaderBytes = 8 << 10
+			withLane(t, front)
 			front.Start()
 			t.Cleanup(front.Close)
 			res := speak(t, dial(t, front), tt.request)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -42,10 +43,34 @@ func newProxy(t *testing.T, app string, change func(*revproxy.Config)) *revproxy
 // serve puts a handler behind an HTTP server, and both behind the test's end.
 func serve(t *testing.T, h http.Handler) *httptest.Server {
 	t.Helper()
-	s := httptest.NewServer(h)
+	s := httptest.NewUnstartedServer(h)
+	withLane(t, s)
+	s.Start()
 	t.Cleanup(s.Close)
 	return s
 }
+
+// withLane puts the fast lane before a server that has not started and whose
+// handler is a proxy.
+func withLane(t *testing.T, s *httptest.Server) {
+	t.Helper()
+	p, ok := s.Config.Handler.(*revproxy.Proxy)
+	if !ok {
+		return
+	}
+	lane, err := p.NewLane(revproxy.LaneConfig{Server: s.Config, Off: laneIsOff()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Listener = lane.Listen(s.Listener)
+	t.Cleanup(lane.Close)
+}
+
+// laneOff is the environment variable under which the fast lane passes everything
+// on, so that all tests are run over both ways.
+const laneOff = "CORRIDOR_TEST_LANE_OFF"
+
+func laneIsOff() bool { return os.Getenv(laneOff) != "" }
 
 // appFunc is an app as a handler, in front of it a proxy, in front of that a server.
 func appFunc(t *testing.T, app http.HandlerFunc) (*httptest.Server, *revproxy.Proxy) {

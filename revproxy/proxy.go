@@ -91,6 +91,10 @@ func New(c Config) (*Proxy, error) {
 
 // ServeHTTP passes one request on.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if a := begunAnswerOf(r.Context()); a != nil {
+		p.resume(w, r, a)
+		return
+	}
 	p.requests.Add(1)
 	x := &exchange{Context: r.Context(), in: r, id: rand.Text()}
 	if f, ok := p.refuse(r); ok {

@@ -73,6 +73,7 @@ func scenario(t *testing.T, file string, netHTTP bool) {
 	front.Config.Protocols = new(http.Protocols)
 	front.Config.Protocols.SetHTTP1(true)
 	front.Config.Protocols.SetUnencryptedHTTP2(true)
+	withLane(t, front)
 	front.Start()
 	t.Cleanup(front.Close)
 	cmd := exec.CommandContext(t.Context(), "varnishtest", "-v", "-t", "30",

@@ -60,7 +60,7 @@ func New(kind Kind, to string, log *slog.Logger) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
-		return requests(p, p.Close), nil
+		return inLane(p)
 	case Default, Tuned:
 		if network != "tcp" {
 			return nil, fmt.Errorf("servers: %s reaches an app by TCP only, not %q", kind, to)
@@ -86,6 +86,19 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 func requests(h http.Handler, release func()) *Server {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
 	return &Server{serve: srv.Serve, close: func() { srv.Close(); release() }}
+}
+
+// inLane serves a proxy with its fast lane in front of the library's server.
+func inLane(p *revproxy.Proxy) (*Server, error) {
+	srv := &http.Server{Handler: p, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
+	lane, err := p.NewLane(revproxy.LaneConfig{Server: srv})
+	if err != nil {
+		return nil, err
+	}
+	return &Server{
+		serve: func(l net.Listener) error { return srv.Serve(lane.Listen(l)) },
+		close: func() { srv.Close(); lane.Close(); p.Close() },
+	}, nil
 }
 
 // standard returns the library's proxy, untouched but for its target, or tuned the

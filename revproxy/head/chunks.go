@@ -25,6 +25,7 @@ type Chunks struct {
 	digits int
 	left   uint64 // of the chunk
 	extra  int    // bytes of the extension, or of all trailers
+	named  bool   // the extension's semicolon was there
 	line   []byte // a trailer line that is not complete
 }
 
@@ -40,6 +41,9 @@ const (
 	inTrailers
 	done
 )
+
+// Reset goes back to the beginning of a body.
+func (c *Chunks) Reset() { *c = Chunks{line: c.line[:0]} }
 
 // Done reports whether the body has ended.
 func (c *Chunks) Done() bool { return c.step == done }
@@ -101,8 +105,8 @@ func (c *Chunks) size(dst []byte, b byte) ([]byte, bool) {
 		c.step = atLineEnd
 		return append(dst, b), true
 	}
-	c.step, c.extra = inExtension, 0
-	return dst, b == ';' || blank(b)
+	c.step, c.extra, c.named = inExtension, 0, b == ';'
+	return dst, c.named || blank(b)
 }
 
 // digit is the value of a hexadecimal digit.
@@ -120,6 +124,10 @@ func (c *Chunks) extension(dst []byte, b byte) ([]byte, bool) {
 		return append(dst, b), true
 	}
 	c.extra++
+	if !c.named {
+		c.named = b == ';'
+		return dst, (c.named || blank(b)) && c.extra <= maxExtra
+	}
 	return dst, (b >= ' ' || b == '\t') && c.extra <= maxExtra
 }
 

@@ -45,7 +45,7 @@ func (r *Response) Parse(b []byte, bodyless bool) Verdict {
 // first reads the status line.
 func (r *Response) first(line []byte) (minor byte, ok bool) {
 	const form = "HTTP/1.1 200 "
-	if len(line) < len(form)-1 || string(line[:7]) != form[:7] || line[8] != ' ' || len(line) >= len(form) && line[12] != ' ' {
+	if len(line) < len(form) || string(line[:7]) != form[:7] || line[8] != ' ' || line[12] != ' ' {
 		return 0, false
 	}
 	minor = line[7]

@@ -144,7 +144,7 @@ func (l *Line) Timeouts() (head, body time.Duration) {
 // itself must have none. The Line has ended.
 func (l *Line) Adopt(req *http.Request, early []byte, inform func(code int, fields http.Header) error) (*http.Response, error) {
 	c := l.c
-	c.early = early
+	c.early, c.until = early, time.Time{}
 	x := &exchange{t: l.t, c: c, req: req, inform: inform}
 	x.release = context.AfterFunc(req.Context(), func() { _ = c.Close() })
 	x.awaitHead()

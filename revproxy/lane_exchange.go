@@ -1,0 +1,240 @@
+package revproxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/corridor-enclave/corridor/revproxy/head"
+	"github.com/corridor-enclave/corridor/revproxy/upstream"
+)
+
+// glance is how long an answer may take until the client is watched.
+const glance = 20 * time.Millisecond
+
+// An outcome is what becomes of a client's connection after a request.
+type outcome uint8
+
+const (
+	goesOn         outcome = iota // the next request may come
+	last                          // it is closed, after what was sent
+	broken                        // it is closed at once: the client must not take the answer for whole
+	passedOn                      // the server gets it, and nothing has been done
+	begunElsewhere                // the server gets it, with the exchange's begun answer
+)
+
+// A laneExchange is the request under way on a connection. There is one for each,
+// used again and again.
+type laneExchange struct {
+	*laneConn
+	x     exchange // what the Proxy's rules look at
+	id    [26]byte // X-Request-ID
+	begin time.Time
+	limit time.Time // of all of it; zero: none
+
+	ask   func(*member) error // asks one app, once
+	again bool                // the request may be sent twice
+	line  *upstream.Line      // with the app; nil: none
+	got   int                 // how much of b.answer is filled
+	begun *begunAnswer        // for the server
+}
+
+func (e *laneExchange) init(c *laneConn) {
+	e.laneConn = c
+	e.ask = e.askApp
+}
+
+// run carries out the request in b.in[:size].
+func (e *laneExchange) run(size int) outcome {
+	l, p := e.lane, e.lane.proxy
+	req := &e.b.req
+	if !e.plain(req) || !l.cfg.Enter(req.Target) {
+		return passedOn
+	}
+	defer l.cfg.Leave()
+	p.requests.Add(1)
+	l.taken.Add(1)
+	e.reset()
+	if f, ok := p.admission.enter(l.ctx, e.client); !ok {
+		return e.refuse(f)
+	}
+	e.compose(size)
+	result := e.carry()
+	e.unwatch()
+	if result == begunElsewhere {
+		return result // leaves there
+	}
+	e.x.move(nil)
+	p.admission.leave(e.client)
+	return result
+}
+
+// plain reports whether the Proxy has nothing against the request. If it has, the
+// ordinary way says what.
+func (e *laneExchange) plain(req *head.Request) bool {
+	p := e.lane.proxy
+	c := &p.config
+	if len(req.Target) > c.MaxTargetBytes || len(req.All()) > c.MaxFields || c.MaxBodyBytes > 0 && req.Length > c.MaxBodyBytes {
+		return false
+	}
+	if len(p.hosts) > 0 && string(req.Host) != e.host {
+		host := string(req.Host)
+		if !p.hosts[hostName(host)] {
+			return false
+		}
+		e.host = host
+	}
+	for _, f := range req.All() {
+		if f.Kind == head.Via && bytes.Contains(f.Value(e.b.in[:]), []byte(p.mark)) {
+			return false
+		}
+	}
+	return true
+}
+
+// ids spells random numbers as crypto/rand.Text does.
+var ids = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+func (e *laneExchange) reset() {
+	e.begin, e.limit = time.Now(), time.Time{}
+	if t := e.lane.proxy.config.RequestTimeout; t > 0 {
+		e.limit = e.begin.Add(t)
+	}
+	var random [16]byte // from the runtime's generator, whose seed and method are cryptographic
+	binary.NativeEndian.PutUint64(random[:], rand.Uint64())
+	binary.NativeEndian.PutUint64(random[8:], rand.Uint64())
+	ids.Encode(e.id[:], random[:])
+	e.x.Context, e.x.in, e.x.id = e.lane.ctx, nil, ""
+	e.begun, e.watching = nil, nil
+}
+
+// compose writes the request to the app into b.out.
+func (e *laneExchange) compose(size int) {
+	in, req := e.b.in[:size], &e.b.req
+	out := append(e.b.out[:0], req.Method...)
+	out = append(append(out, ' '), req.Target...)
+	out = append(out, " HTTP/1.1\r\n"...)
+	out = appendFields(out, in, req.All(), func(k head.Kind) bool { return !k.OfHop() && k != head.Origin })
+	if !req.Declared && (string(req.Method) == http.MethodPost || string(req.Method) == http.MethodPut || string(req.Method) == http.MethodPatch) {
+		out = append(out, "Content-Length: 0\r\n"...)
+	}
+	out = append(out, e.constant...)
+	out = append(append(append(out, "X-Forwarded-Host: "...), req.Host...), "\r\nForwarded: "...)
+	out = append(append(append(out, e.before...), `host="`...), req.Host...)
+	out = append(append(append(out, `";`...), e.behind...), "\r\nX-Request-Id: "...)
+	out = append(append(out, e.id[:]...), "\r\n\r\n"...)
+	e.b.out = append(out, in[req.Size:]...)
+	e.again = req.Idempotent()
+}
+
+// appendFields appends the fields of some kinds as they are in from, in lines of
+// one form.
+func appendFields(to, from []byte, fields []head.Field, wanted func(head.Kind) bool) []byte {
+	for _, f := range fields {
+		if !wanted(f.Kind) {
+			continue
+		}
+		line, canonical := f.Line(from)
+		if canonical {
+			to = append(to, line...)
+			continue
+		}
+		to = append(append(to, f.Name(from)...), ": "...)
+		to = append(append(to, f.Value(from)...), "\r\n"...)
+	}
+	return to
+}
+
+// carry has the app asked, and passes the answer on.
+func (e *laneExchange) carry() outcome {
+	err := e.lane.proxy.apps.reach(&e.x, e.ask)
+	if err == nil {
+		return e.deliver()
+	}
+	e.drop()
+	return e.fail(err)
+}
+
+// askApp asks one app and waits for the first bytes of its answer.
+func (e *laneExchange) askApp(m *member) (err error) {
+	q := upstream.Question{Request: e.b.out, Answer: e.b.answer[:], Again: e.again, Now: e.begin, Glance: glance}
+	e.line, e.got, err = m.lines.Ask(e.lane.ctx, &q)
+	if errors.Is(err, os.ErrDeadlineExceeded) && e.line != nil {
+		e.watch()
+		e.line.Await(e.until(e.begin, e.lane.proxy.config.ResponseHeaderTimeout))
+		e.got, err = e.line.Read(e.b.answer[:])
+	}
+	if e.got > 0 {
+		return nil
+	}
+	return err
+}
+
+// until is when a wait that begins now has lasted too long.
+func (e *laneExchange) until(now time.Time, timeout time.Duration) time.Time {
+	t := e.limit
+	if timeout > 0 && (t.IsZero() || now.Add(timeout).Before(t)) {
+		t = now.Add(timeout)
+	}
+	return t
+}
+
+// hear reads more from the app. After a moment of silence the client is watched.
+func (e *laneExchange) hear(p []byte, timeout time.Duration) (int, error) {
+	now := time.Now()
+	if e.watching == nil {
+		e.line.Glance(now, glance)
+		n, err := e.line.Read(p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		e.watch()
+	}
+	e.line.Await(e.until(now, timeout))
+	return e.line.Read(p)
+}
+
+// drop closes the connection to the app, if there is one.
+func (e *laneExchange) drop() {
+	if e.line != nil {
+		e.line.Close()
+		e.line = nil
+	}
+}
+
+// stand makes a request for the rules that want one.
+func (e *laneExchange) stand() *http.Request {
+	e.x.id = string(e.id[:])
+	if e.gone() {
+		e.x.Context = goneContext()
+	}
+	r := &http.Request{Method: string(e.b.req.Method), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	e.x.in = r
+	return r
+}
+
+// goneContext is the context of a request whose client has gone.
+func goneContext() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// refuse answers with a failure that is not the app's.
+func (e *laneExchange) refuse(f failure) outcome {
+	r := e.stand()
+	return e.answered(func(w http.ResponseWriter) { e.lane.proxy.answer(w, r, &e.x, f, nil) })
+}
+
+// fail answers a request that could not be carried out.
+func (e *laneExchange) fail(err error) outcome {
+	e.unwatch()
+	r := e.stand()
+	return e.answered(func(w http.ResponseWriter) { e.lane.proxy.fail(w, r, &e.x, err) })
+}

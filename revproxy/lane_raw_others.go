@@ -1,0 +1,7 @@
+//go:build !linux
+
+package revproxy
+
+import "errors"
+
+func (c *laneConn) readRaw() error { return errors.ErrUnsupported }

@@ -1,0 +1,63 @@
+package revproxy
+
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/corridor-enclave/corridor/revproxy/upstream"
+)
+
+// A watch reads a client's connection while the app makes it wait, in a goroutine
+// of its own. What it reads is the beginning of the next request.
+type watch struct {
+	ended chan struct{}
+	n     int
+	gone  atomic.Bool // the client went away, or closed its half
+}
+
+// watch begins to watch the client. If it goes away, the connection to the app is
+// closed, which ends whatever waits for it.
+func (e *laneExchange) watch() {
+	e.idleUntil = time.Time{}
+	_ = e.conn.SetReadDeadline(time.Time{})
+	w := &watch{ended: make(chan struct{})}
+	room := e.b.in[e.n:]
+	e.watching = w
+	if len(room) == 0 {
+		close(w.ended) // it sends and sends: it is there
+		return
+	}
+	conn, line := e.conn, e.line
+	go w.read(conn.Read, room, line)
+}
+
+func (w *watch) read(read func([]byte) (int, error), room []byte, line *upstream.Line) {
+	defer close(w.ended)
+	var err error
+	w.n, err = read(room)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		w.gone.Store(true)
+		line.Close()
+	}
+}
+
+// unwatch ends a watch. It comes before the line is kept.
+func (c *laneConn) unwatch() {
+	if c.watching == nil {
+		return
+	}
+	_ = c.conn.SetReadDeadline(time.Unix(1, 0))
+	<-c.watching.ended
+	_ = c.conn.SetReadDeadline(time.Time{})
+	c.n += c.watching.n
+	c.watching.n = 0
+	if !c.watching.gone.Load() {
+		c.watching = nil
+	}
+	c.idleUntil = time.Time{}
+}
+
+// gone reports whether the last watch saw the client go.
+func (c *laneConn) gone() bool { return c.watching != nil && c.watching.gone.Load() }
