@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/corridor-enclave/corridor/host/gateway"
 	"github.com/corridor-enclave/corridor/host/publish"
 	"github.com/corridor-enclave/corridor/host/streams"
+	"github.com/corridor-enclave/corridor/host/telemetry"
 	"github.com/corridor-enclave/corridor/tapstack"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
@@ -74,7 +76,9 @@ type host struct {
 	balancer  *balance.Balancer
 	health    atomic.Pointer[config.HealthCheck]
 	streams   *streams.Dialer
+	telemetry *telemetry.Receiver
 	link      net.Listener
+	reports   net.Listener // nil if enclaves are not heard
 	control   net.Listener // nil if there is no API
 	api       http.Handler
 }
@@ -102,10 +106,16 @@ func open(c config.Config, log *slog.Logger) (_ *host, err error) {
 	h.publisher = publish.New(publish.Config{
 		Only: h.gateway.Only, Link: h.dialLink, Stream: h.dialStream, Balancer: h.balancer, Tuning: tuningOf(c), Log: log,
 	})
+	h.telemetry = telemetry.New(telemetry.Config{Known: h.knows, Now: time.Now, Log: log})
 	h.api = h.controlHandler()
 
 	if h.link, err = c.Transport.Listen(c.LinkPort); err != nil {
 		return nil, err
+	}
+	if c.Telemetry != 0 {
+		if h.reports, err = c.Transport.Listen(c.Telemetry); err != nil {
+			return nil, err
+		}
 	}
 	if c.Control != "" {
 		if h.control, err = api.Listen(c.Control); err != nil {
@@ -131,7 +141,7 @@ func warnIfOpen(a net.Addr, log *slog.Logger) {
 // close closes what open opened.
 func (h *host) close() {
 	h.publisher.Close()
-	for _, l := range []net.Listener{h.link, h.control} {
+	for _, l := range []net.Listener{h.link, h.reports, h.control} {
 		if l != nil {
 			l.Close()
 		}
@@ -152,6 +162,9 @@ func (h *host) run(ctx context.Context) error {
 		defer closeLink()
 		return h.publisher.Run(gctx)
 	})
+	if h.reports != nil {
+		g.Go(func() error { return h.telemetry.Run(linkCtx, h.reports) })
+	}
 	if h.control != nil {
 		g.Go(func() error { return api.Serve(gctx, h.control, h.api, h.log) })
 	}
