@@ -56,11 +56,9 @@ func newNetwork(g *Gateway, cid vsockconn.CID) (*network, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	log := g.log.With("cid", uint32(cid))
 	n := &network{
-		cid: cid,
-		log: log,
-		policy: policy{
-			hostLoopback: g.config.HostLoopback, egress: g.config.Egress, answers: newAnswers(g.config.Egress),
-		},
+		cid:      cid,
+		log:      log,
+		policy:   g.newPolicy(),
 		refusals: &refusals{log: log},
 		ctx:      ctx,
 		cancel:   cancel,
