@@ -14,7 +14,6 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -128,7 +127,7 @@ func (s *Stack) dialTCP(ctx context.Context, from, to netip.AddrPort) (*Conn, er
 		return nil, ErrClosed
 	}
 	var wq waiter.Queue
-	ep, err := s.stack.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, &wq)
+	ep, err := s.stack.NewEndpoint(tcp.ProtocolNumber, networkOf(to.Addr()), &wq)
 	if err != nil {
 		return nil, errnoOf(err.String())
 	}

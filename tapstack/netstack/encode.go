@@ -151,6 +151,7 @@ func viewsOf(p *stack.PacketBuffer) iter.Seq[[]byte] {
 const (
 	needsChecksum = 1
 	segmentIPv4   = 1
+	segmentIPv6   = 4
 )
 
 // appendOffload appends the virtio-net header that says what the stack has left
@@ -164,8 +165,11 @@ func appendOffload(dst []byte, p *stack.PacketBuffer) []byte {
 		binary.LittleEndian.PutUint16(header[2:], uint16(start+len(p.TransportHeader().Slice())))
 		binary.LittleEndian.PutUint16(header[6:], uint16(start))
 		binary.LittleEndian.PutUint16(header[8:], gso.CsumOffset)
-		if gso.Type == stack.GSOTCPv4 && p.Data().Size() > int(gso.MSS) {
+		if gso.Type != stack.GSONone && p.Data().Size() > int(gso.MSS) {
 			header[1] = segmentIPv4
+			if gso.Type == stack.GSOTCPv6 {
+				header[1] = segmentIPv6
+			}
 			binary.LittleEndian.PutUint16(header[4:], gso.MSS)
 		}
 	}

@@ -118,7 +118,7 @@ func (s *Stack) handleUDP(r *udp.ForwarderRequest) bool {
 		Destination: addrPort(id.LocalAddress, id.LocalPort),
 		request:     r,
 	}
-	if f.Source.Addr() == tapstack.GatewayAddr() {
+	if a := f.Source.Addr(); a == tapstack.GatewayAddr() || a == tapstack.GatewayAddr6() {
 		return true // a broadcast of ours, which the stack delivers to itself too
 	}
 	s.config.UDP(f)

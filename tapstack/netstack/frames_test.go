@@ -31,7 +31,9 @@ func newRaw(t *testing.T, c netstack.Config) *raw {
 	}
 	host, enclave := socketPair(t)
 	r := &raw{t: t, stack: s, conn: enclave, ended: make(chan error, 1)}
-	go func() { r.ended <- s.Attach(t.Context(), host, plainPeer()) }()
+	peer := plainPeer()
+	peer.Takes.IPv6 = c.IPv6
+	go func() { r.ended <- s.Attach(t.Context(), host, peer) }()
 	t.Cleanup(func() {
 		enclave.Close()
 		s.Close()

@@ -9,6 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/corridor-enclave/corridor/tapstack"
@@ -41,6 +42,8 @@ func (s *Stack) input(frame []byte) {
 		s.inputARP(frame)
 	case ipv4.ProtocolNumber:
 		s.inputIPv4(frame)
+	case ipv6.ProtocolNumber:
+		s.inputIPv6(frame)
 	default:
 		s.counts.dropProtocol.Add(1)
 	}
@@ -85,7 +88,7 @@ func (s *Stack) inputIPv4(frame []byte) {
 func (s *Stack) learn(frame []byte, sender netip.Addr) {
 	mac := frame[sourceMAC : sourceMAC+macLen]
 	isGroup := mac[0]&1 != 0
-	isEnclave := sender == tapstack.EnclaveAddr()
+	isEnclave := sender == tapstack.EnclaveAddr() || sender == tapstack.EnclaveAddr6()
 	isGuess := sender.IsUnspecified() && !s.enclaveKnown.Load()
 	if isGroup || (!isEnclave && !isGuess) {
 		return
@@ -125,7 +128,13 @@ func (s *Stack) askForEnclave() {
 
 // setEnclaveMAC makes enclaveMAC that of the static neighbour.
 func (s *Stack) setEnclaveMAC() tcpip.Error {
-	return s.stack.AddStaticNeighbor(nicID, ipv4.ProtocolNumber, stackAddr(tapstack.EnclaveAddr()), tcpip.LinkAddress(s.enclaveMAC))
+	mac := tcpip.LinkAddress(s.enclaveMAC)
+	if s.config.IPv6 {
+		if err := s.stack.AddStaticNeighbor(nicID, ipv6.ProtocolNumber, stackAddr(tapstack.EnclaveAddr6()), mac); err != nil {
+			return err
+		}
+	}
+	return s.stack.AddStaticNeighbor(nicID, ipv4.ProtocolNumber, stackAddr(tapstack.EnclaveAddr()), mac)
 }
 
 func (s *Stack) deliver(protocol tcpip.NetworkProtocolNumber, frame []byte) {

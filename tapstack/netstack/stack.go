@@ -65,6 +65,8 @@ type Config struct {
 	// Aliases are addresses on the link, beside the gateway's, that the stack
 	// answers ARP for. Flows to them go to the handlers like all others.
 	Aliases []netip.Addr
+	// IPv6 carries IPv6 too, while the attached enclave says that it takes it.
+	IPv6 bool
 	// PulseEvery is how often a silent enclave is asked for a sign of life, if it
 	// said that it answers; 0 is tapstack.PulseEvery.
 	PulseEvery time.Duration
@@ -91,6 +93,9 @@ type Stack struct {
 	counts  counters
 	answers []netip.Addr // addresses whose ARP requests are answered
 
+	// ipv6 says that the attached stream may carry IPv6.
+	ipv6 atomic.Bool
+
 	// enclaveMAC is the hardware address that the enclave used last. Only the
 	// goroutine that reads the attached stream touches it.
 	enclaveMAC net.HardwareAddr
@@ -112,13 +117,17 @@ func New(c Config) (*Stack, error) {
 	if c.MTU < minMTU || c.MTU > tapstack.MaxFrame-tapstack.MinFrame {
 		return nil, fmt.Errorf("netstack: MTU %d is outside %d to %d", c.MTU, minMTU, tapstack.MaxFrame-tapstack.MinFrame)
 	}
+	networks := []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol}
+	if c.IPv6 {
+		networks = append(networks, newIPv6)
+	}
 	s := &Stack{
 		config:     c,
 		mtu:        c.MTU,
 		enclaveMAC: tapstack.EnclaveMAC(),
 		answers:    append([]netip.Addr{tapstack.GatewayAddr()}, c.Aliases...),
 		stack: stack.New(stack.Options{
-			NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
+			NetworkProtocols:   networks,
 			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
 		}),
 	}
@@ -153,6 +162,14 @@ func (s *Stack) configure() error {
 	if err := s.stack.AddProtocolAddress(nicID, gateway, stack.AddressProperties{}); err != nil {
 		return fmt.Errorf("add gateway address: %s", err)
 	}
+	routes := []tcpip.Route{{Destination: gateway.AddressWithPrefix.Subnet(), NIC: nicID}}
+	if s.config.IPv6 {
+		gateway := gatewayAddress6()
+		if err := s.stack.AddProtocolAddress(nicID, gateway, stack.AddressProperties{}); err != nil {
+			return fmt.Errorf("add gateway address for IPv6: %s", err)
+		}
+		routes = append(routes, tcpip.Route{Destination: gateway.AddressWithPrefix.Subnet(), NIC: nicID})
+	}
 	// The stack answers for every address that the enclave talks to, so it takes
 	// packets for all of them and sends from all of them.
 	if err := s.stack.SetPromiscuousMode(nicID, true); err != nil {
@@ -164,7 +181,7 @@ func (s *Stack) configure() error {
 	if err := s.setEnclaveMAC(); err != nil {
 		return fmt.Errorf("set the enclave's hardware address: %s", err)
 	}
-	s.stack.SetRouteTable([]tcpip.Route{{Destination: gateway.AddressWithPrefix.Subnet(), NIC: nicID}})
+	s.stack.SetRouteTable(routes)
 	return nil
 }
 
@@ -223,16 +240,17 @@ func (s *Stack) answersFor(addr netip.Addr) bool { return slices.Contains(s.answ
 
 // stackAddr is addr as the stack writes it.
 func stackAddr(addr netip.Addr) tcpip.Address {
-	if !addr.Is4() {
-		return tcpip.Address{}
+	switch {
+	case addr.Is4():
+		return tcpip.AddrFrom4(addr.As4())
+	case addr.Is6():
+		return tcpip.AddrFrom16(addr.As16())
 	}
-	return tcpip.AddrFrom4(addr.As4())
+	return tcpip.Address{}
 }
 
 // addrPort is the stack's address as the rest of the program writes it.
 func addrPort(addr tcpip.Address, port uint16) netip.AddrPort {
-	if addr.Len() != 4 {
-		return netip.AddrPortFrom(netip.Addr{}, port)
-	}
-	return netip.AddrPortFrom(netip.AddrFrom4(addr.As4()), port)
+	a, _ := netip.AddrFromSlice(addr.AsSlice())
+	return netip.AddrPortFrom(a, port)
 }

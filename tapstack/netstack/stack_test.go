@@ -28,6 +28,7 @@ type world struct {
 	ctx      context.Context
 	stack    *netstack.Stack
 	enclave  *netstacktest.Enclave
+	peer     netstack.Peer
 	attached sync.WaitGroup
 	hostEnd  net.Conn
 	ended    chan error // results of Attach, in order
@@ -40,7 +41,8 @@ func newWorld(t *testing.T, c netstack.Config) *world {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	w := &world{t: t, ctx: ctx, stack: s, enclave: netstacktest.NewEnclave(t), ended: make(chan error, 8)}
+	w := &world{t: t, ctx: ctx, stack: s, enclave: netstacktest.NewEnclave(t), peer: plainPeer(), ended: make(chan error, 8)}
+	w.peer.Takes.IPv6 = c.IPv6
 	t.Cleanup(func() {
 		cancel()
 		s.Close()
@@ -56,7 +58,7 @@ func (w *world) connect() {
 	host, enclave := socketPair(w.t)
 	w.hostEnd = host
 	before := w.stack.Stats().Streams
-	w.attached.Go(func() { w.ended <- w.stack.Attach(w.ctx, host, plainPeer()) })
+	w.attached.Go(func() { w.ended <- w.stack.Attach(w.ctx, host, w.peer) })
 	w.attached.Go(func() { w.enclave.Carry(enclave) })
 	for w.stack.Stats().Streams == before && w.ctx.Err() == nil {
 		runtime.Gosched()

@@ -21,7 +21,7 @@ type Stats struct {
 type Drops struct {
 	NoStream      uint64 // to the enclave, while no stream was attached
 	QueueFull     uint64 // to the enclave, which did not take frames fast enough
-	Protocol      uint64 // from the enclave: neither IPv4 nor ARP
+	Protocol      uint64 // from the enclave: neither ARP nor IP of a kind that is carried
 	Malformed     uint64 // from the enclave: too short for its own headers
 	NotForGateway uint64 // from the enclave: ARP or ICMP to an address that is not the gateway
 	Offload       uint64 // from the enclave: a wrong virtio-net header

@@ -69,6 +69,7 @@ func (s *Stack) Attach(ctx context.Context, conn net.Conn, p Peer) error {
 	defer context.AfterFunc(ctx, func() { st.end(nil) })()
 
 	s.counts.streams.Add(1)
+	s.ipv6.Store(s.config.IPv6 && p.Takes.IPv6)
 	s.card.SetMTU(uint32(min(s.mtu, p.Takes.MTU)))
 	s.card.queue.open()
 	var writer sync.WaitGroup

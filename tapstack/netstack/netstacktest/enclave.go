@@ -9,7 +9,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -23,6 +22,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -51,7 +51,9 @@ func NewEnclave(t testing.TB) *Enclave {
 	t.Helper()
 	e := &Enclave{
 		stack: stack.New(stack.Options{
-			NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
+			NetworkProtocols: []stack.NetworkProtocolFactory{
+				ipv4.NewProtocol, arp.NewProtocol, ipv6.NewProtocolWithOptions(ipv6.Options{}),
+			},
 			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
 		}),
 		link: channel.New(queueSize, tapstack.DefaultMTU, tcpip.LinkAddress(tapstack.EnclaveMAC())),
@@ -63,8 +65,13 @@ func NewEnclave(t testing.TB) *Enclave {
 		Protocol:          ipv4.ProtocolNumber,
 		AddressWithPrefix: tcpip.AddressWithPrefix{Address: stackAddr(tapstack.EnclaveAddr()), PrefixLen: 24},
 	}, stack.AddressProperties{}))
+	must(t, e.stack.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
+		Protocol:          ipv6.ProtocolNumber,
+		AddressWithPrefix: tcpip.AddressWithPrefix{Address: stackAddr(tapstack.EnclaveAddr6()), PrefixLen: 64},
+	}, stack.AddressProperties{}))
 	e.stack.SetRouteTable([]tcpip.Route{
 		{Destination: header.IPv4EmptySubnet, Gateway: stackAddr(tapstack.GatewayAddr()), NIC: nicID},
+		{Destination: header.IPv6EmptySubnet, Gateway: stackAddr(tapstack.GatewayAddr6()), NIC: nicID},
 	})
 	t.Cleanup(e.stack.Destroy)
 	return e
@@ -79,18 +86,24 @@ func must(t testing.TB, err tcpip.Error) {
 
 // Carry exchanges frames with the host over conn until either ends; it returns
 // when both of its goroutines are gone, with the reason why reading ended.
-func (e *Enclave) Carry(conn net.Conn) error {
+func (e *Enclave) Carry(conn net.Conn) error { return e.carry(conn, tapstack.Plain) }
+
+// CarryExtended is Carry in the extended framing, for an enclave that said that it
+// takes no vnet.
+func (e *Enclave) CarryExtended(conn net.Conn) error { return e.carry(conn, tapstack.Extended) }
+
+func (e *Enclave) carry(conn net.Conn, f tapstack.Framing) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	var up sync.WaitGroup
-	up.Go(func() { e.uplink(ctx, conn) })
-	err := e.downlink(conn)
+	up.Go(func() { e.uplink(ctx, conn, f) })
+	err := e.downlink(conn, f)
 	cancel()
 	conn.Close()
 	up.Wait()
 	return err
 }
 
-func (e *Enclave) uplink(ctx context.Context, conn net.Conn) {
+func (e *Enclave) uplink(ctx context.Context, conn net.Conn, f tapstack.Framing) {
 	defer conn.Close()
 	for {
 		p := e.link.ReadContext(ctx)
@@ -99,6 +112,10 @@ func (e *Enclave) uplink(ctx context.Context, conn net.Conn) {
 		}
 		frame := p.ToView().AsSlice()
 		b := binary.LittleEndian.AppendUint16(nil, uint16(len(frame)))
+		if f == tapstack.Extended {
+			b = make([]byte, 4+tapstack.OffloadHeader)
+			tapstack.PutExtended(b, len(frame))
+		}
 		_, err := conn.Write(append(b, frame...))
 		p.DecRef()
 		if err != nil {
@@ -107,17 +124,14 @@ func (e *Enclave) uplink(ctx context.Context, conn net.Conn) {
 	}
 }
 
-func (e *Enclave) downlink(conn net.Conn) error {
-	var length [2]byte
+func (e *Enclave) downlink(conn net.Conn, f tapstack.Framing) error {
+	frames := tapstack.NewFrameReader(conn, f, tapstack.MaxFrame)
 	for {
-		if _, err := io.ReadFull(conn, length[:]); err != nil {
+		frame, err := frames.Next()
+		if err != nil {
 			return err
 		}
-		frame := make([]byte, binary.LittleEndian.Uint16(length[:]))
-		if _, err := io.ReadFull(conn, frame); err != nil {
-			return err
-		}
-		p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(frame)})
+		p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(frame[tapstack.OffloadHeader:])})
 		e.link.InjectInbound(0, p) // the Ethernet layer reads the protocol itself
 		p.DecRef()
 	}
@@ -125,13 +139,13 @@ func (e *Enclave) downlink(conn net.Conn) error {
 
 // DialTCP connects from the enclave to anywhere.
 func (e *Enclave) DialTCP(ctx context.Context, to netip.AddrPort) (*gonet.TCPConn, error) {
-	return gonet.DialContextTCP(ctx, e.stack, fullAddress(to), ipv4.ProtocolNumber)
+	return gonet.DialContextTCP(ctx, e.stack, fullAddress(to), networkOf(to.Addr()))
 }
 
 // DialUDP sends datagrams from the enclave to one address.
 func (e *Enclave) DialUDP(to netip.AddrPort) (net.Conn, error) {
 	remote := fullAddress(to)
-	return gonet.DialUDP(e.stack, nil, &remote, ipv4.ProtocolNumber)
+	return gonet.DialUDP(e.stack, nil, &remote, networkOf(to.Addr()))
 }
 
 // SendUnreachable sends one datagram and returns the error that an ICMP message
@@ -180,7 +194,19 @@ func (e *Enclave) ListenTCP(port uint16) (net.Listener, error) {
 	return gonet.ListenTCP(e.stack, fullAddress(netip.AddrPortFrom(tapstack.EnclaveAddr(), port)), ipv4.ProtocolNumber)
 }
 
-func stackAddr(a netip.Addr) tcpip.Address { return tcpip.AddrFrom4(a.As4()) }
+func stackAddr(a netip.Addr) tcpip.Address {
+	if a.Is6() {
+		return tcpip.AddrFrom16(a.As16())
+	}
+	return tcpip.AddrFrom4(a.As4())
+}
+
+func networkOf(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is6() {
+		return ipv6.ProtocolNumber
+	}
+	return ipv4.ProtocolNumber
+}
 
 func fullAddress(a netip.AddrPort) tcpip.FullAddress {
 	return tcpip.FullAddress{NIC: nicID, Addr: stackAddr(a.Addr()), Port: a.Port()}
