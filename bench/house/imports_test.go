@@ -38,6 +38,8 @@ func rules() []rule {
 		{from: "", to: "github.com/pelletier/go-toml/v2", except: []string{"tapstack/settings", "attestation"}, tests: true, reason: "TOML is read by tapstack/settings, and by the policy of attestation, which may not import it"},
 		{from: "", to: "github.com/kballard/go-shellquote", except: []string{"enclave/config"}, tests: true, reason: "a command line is parsed once, when the configuration is"},
 		{from: "", to: "github.com/go-chi/chi/v5", except: []string{"enclave"}, tests: true, reason: "routes are the enclave's business; revproxy knows none"},
+		{from: "", to: "github.com/aws/aws-sdk-go-v2", except: []string{"enclave/kms"}, tests: true, reason: "who wants something of AWS asks enclave/kms"},
+		{from: "", to: "github.com/aws/smithy-go", except: []string{"enclave/kms"}, tests: true, reason: "what the AWS SDK is made of"},
 		{from: "", to: "github.com/HdrHistogram/hdrhistogram-go", except: []string{"bench/openloop"}, tests: true, reason: "who measures latency asks bench/openloop"},
 		{from: "", to: "github.com/miekg/dns", except: []string{"host"}, tests: true, reason: "names are resolved by the host, which is not trusted for them"},
 		{from: "", to: "github.com/prometheus", reason: "pages are written by tapstack/exposition; Prometheus' own parser judges them in tests"},
