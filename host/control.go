@@ -17,6 +17,7 @@ func (h *host) controlHandler() http.Handler {
 		metrics.Published(h.publisher.Status),
 		metrics.Enclaves(h.gateway.Enclaves),
 		metrics.Streams(h.streams.Counts),
+		metrics.Calls(h.countCalls),
 		metrics.Reports(h.telemetry.Reports),
 	))
 	mux.Handle("/", api.Handler(h.publisher, h.gateway, api.Scope{CID: vsockconn.CIDAny}, h.log))

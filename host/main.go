@@ -22,6 +22,7 @@ import (
 	"github.com/corridor-enclave/corridor/host/api"
 	"github.com/corridor-enclave/corridor/host/balance"
 	"github.com/corridor-enclave/corridor/host/config"
+	"github.com/corridor-enclave/corridor/host/egress"
 	"github.com/corridor-enclave/corridor/host/gateway"
 	"github.com/corridor-enclave/corridor/host/publish"
 	"github.com/corridor-enclave/corridor/host/streams"
@@ -78,8 +79,9 @@ type host struct {
 	streams   *streams.Dialer
 	telemetry *telemetry.Receiver
 	link      net.Listener
-	reports   net.Listener // nil if enclaves are not heard
-	control   net.Listener // nil if there is no API
+	reports   net.Listener   // nil if enclaves are not heard
+	calls     *egress.Server // nil if they are not let out without a link
+	control   net.Listener   // nil if there is no API
 	api       http.Handler
 }
 
@@ -117,6 +119,9 @@ func open(c config.Config, log *slog.Logger) (_ *host, err error) {
 			return nil, err
 		}
 	}
+	if h.calls, err = listenCalls(c, h.gateway, log); err != nil {
+		return nil, err
+	}
 	if c.Control != "" {
 		if h.control, err = api.Listen(c.Control); err != nil {
 			return nil, err
@@ -141,6 +146,9 @@ func warnIfOpen(a net.Addr, log *slog.Logger) {
 // close closes what open opened.
 func (h *host) close() {
 	h.publisher.Close()
+	if h.calls != nil {
+		h.calls.Close()
+	}
 	for _, l := range []net.Listener{h.link, h.reports, h.control} {
 		if l != nil {
 			l.Close()
@@ -164,6 +172,9 @@ func (h *host) run(ctx context.Context) error {
 	})
 	if h.reports != nil {
 		g.Go(func() error { return h.telemetry.Run(linkCtx, h.reports) })
+	}
+	if h.calls != nil {
+		g.Go(func() error { return h.calls.Run(linkCtx) })
 	}
 	if h.control != nil {
 		g.Go(func() error { return api.Serve(gctx, h.control, h.api, h.log) })

@@ -18,6 +18,7 @@ import (
 	"github.com/corridor-enclave/corridor/tapstack"
 	"github.com/corridor-enclave/corridor/tapstack/settings"
 	"github.com/corridor-enclave/corridor/tapstack/simvsock"
+	"github.com/corridor-enclave/corridor/tapstack/stream"
 	"github.com/corridor-enclave/corridor/tapstack/telemetry"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
@@ -34,6 +35,7 @@ type Config struct {
 	Transport    vsockconn.Transport
 	LinkPort     uint32
 	Telemetry    uint32 // the VSOCK port; 0: none
+	EgressPort   uint32 // the VSOCK port of calls; 0: none
 	Publish      []publish.Port
 	Enclaves     Enclaves
 	Control      string // "unix:PATH", "tcp:HOST:PORT", or "" for none
@@ -64,6 +66,7 @@ func Load(args, environ []string) (c Config, help string, err error) {
 	routes := settings.List(s, "route", "carry those clients of a published port that ask for a name, by TLS (SNI) or HTTP (Host), to enclaves of their own: `ADDR/NAME@CID,...`", route.Parse)
 	enclaves := declareEnclaves(s)
 	telemetryPort := settings.Var(s, "telemetry-port", strconv.Itoa(telemetry.Port), "VSOCK `port` on which enclaves tell how they are, or off", parseTelemetryPort)
+	egressPort := settings.Var(s, "egress-port", strconv.Itoa(stream.CallPort), "VSOCK `port` on which enclaves connect to the outside without a link, under the same rules, or off", parseTelemetryPort)
 	control := settings.Var(s, "control", defaultControl(environ), "address of the HTTP API: `unix:PATH`, tcp:HOST:PORT or off", parseControl)
 	mtu := settings.Var(s, "mtu", strconv.Itoa(tapstack.DefaultMTU), "largest IP packet sent to an enclave, in `bytes`", parseMTU)
 	peer := settings.Var(s, "peer", "stock", "what enclaves that speak gvproxy's framing are: `stock`, or nitriding, which takes large frames", parsePeer)
@@ -93,7 +96,7 @@ func Load(args, environ []string) (c Config, help string, err error) {
 		return Config{}, "", err
 	}
 	return Config{
-		Transport: *transport, LinkPort: *linkPort, Telemetry: *telemetryPort, Publish: published, Enclaves: enclaves(), Control: *control, MTU: *mtu, DNS: *resolvers,
+		Transport: *transport, LinkPort: *linkPort, Telemetry: *telemetryPort, EgressPort: *egressPort, Publish: published, Enclaves: enclaves(), Control: *control, MTU: *mtu, DNS: *resolvers,
 		WriteMax: writeMax.On((*transport).String()), LargeFrames: *peer,
 		HostLoopback: *loopback, Egress: gateway.Egress{Allow: *allow, Deny: *deny}, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
 		Published: carried(),

@@ -108,6 +108,9 @@ func (s *Server) Counts() Counts {
 	return c
 }
 
+// Close closes the listener of a Server that never runs.
+func (s *Server) Close() error { return s.cfg.Listener.Close() }
+
 // Run takes calls until ctx ends, which resets all connections, or the listener
 // fails.
 func (s *Server) Run(ctx context.Context) error {
