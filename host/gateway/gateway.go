@@ -58,6 +58,8 @@ type Config struct {
 	// off by default: what listens on loopback alone has usually no other
 	// protection, and an enclave runs code that the host's operator need not trust.
 	HostLoopback bool
+	// IPv6 says whether enclaves get IPv6; the zero value is IPv6Auto.
+	IPv6 IPv6
 	// Egress limits where enclaves may connect to, beyond what is the host's own.
 	Egress Egress
 	// LinkAPI returns what answers HTTP on port 80 of the gateway, inside the link

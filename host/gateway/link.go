@@ -69,9 +69,9 @@ func (g *Gateway) takePlain(w http.ResponseWriter, r *http.Request) (net.Conn, n
 
 // takeExtended takes the link that enclaves of ours open.
 func (g *Gateway) takeExtended(w http.ResponseWriter, r *http.Request) (net.Conn, netstack.Peer, error) {
-	conn, takes, err := tapstack.Upgrade(w, r, tapstack.Capabilities{
-		Offload: true, Ping: true, MaxFrame: tapstack.MaxFrame, MTU: g.config.MTU,
-	})
+	own := tapstack.Capabilities{Offload: true, Ping: true, IPv6: g.hasIPv6(), MaxFrame: tapstack.MaxFrame, MTU: g.config.MTU}
+	conn, takes, err := tapstack.Upgrade(w, r, own)
+	takes.IPv6 = takes.IPv6 && own.IPv6
 	return conn, netstack.Peer{Framing: tapstack.Extended, Takes: takes}, err
 }
 

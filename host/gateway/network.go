@@ -69,6 +69,7 @@ func newNetwork(g *Gateway, cid vsockconn.CID) (*network, error) {
 	n.stack, err = netstack.New(netstack.Config{
 		MTU:      g.config.MTU,
 		WriteMax: g.config.WriteMax,
+		IPv6:     g.config.IPv6 != IPv6Off,
 		Aliases:  []netip.Addr{tapstack.HostAliasAddr()},
 		TCP:      n.tcp.handle,
 		UDP:      n.udp.handle,
@@ -139,8 +140,13 @@ func (n *network) close() {
 
 // dial connects to the enclave as the client, where that can be routed.
 func (n *network) dial(ctx context.Context, client netip.AddrPort, port uint16) (net.Conn, error) {
-	to := netip.AddrPortFrom(tapstack.EnclaveAddr(), port)
-	from := presentable(client)
+	if conn, ok, err := n.dial6(ctx, client, port); ok {
+		return conn, err
+	}
+	return n.dialAs(ctx, presentable(client), netip.AddrPortFrom(tapstack.EnclaveAddr(), port))
+}
+
+func (n *network) dialAs(ctx context.Context, from, to netip.AddrPort) (net.Conn, error) {
 	conn, err := n.stack.DialTCP(ctx, from, to)
 	// The pair of ports may still be in use by a connection to another published
 	// port: then the address is kept, and the port is any.

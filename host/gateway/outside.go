@@ -45,7 +45,10 @@ func (g *Gateway) Outside(ctx context.Context, cid vsockconn.CID) *Outside {
 
 // newPolicy is a policy that has learned nothing yet.
 func (g *Gateway) newPolicy() policy {
-	return policy{hostLoopback: g.config.HostLoopback, egress: g.config.Egress, answers: newAnswers(g.config.Egress)}
+	return policy{
+		hostLoopback: g.config.HostLoopback, ipv6: g.config.IPv6 != IPv6Off,
+		egress: g.config.Egress, answers: newAnswers(g.config.Egress),
+	}
 }
 
 // Find returns where the host is to connect to for a call to name, or if that is

@@ -95,7 +95,7 @@ func (t *tcpFlows) dial(to netip.AddrPort) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(t.network.ctx, dialTimeout)
 	defer cancel()
 	var d net.Dialer
-	return d.DialContext(ctx, "tcp4", to.String())
+	return d.DialContext(ctx, "tcp", to.String())
 }
 
 // enter counts one more pending dial to the destination, if there is room.

@@ -63,7 +63,7 @@ func (u *udpFlows) handle(f *netstack.UDPFlow) {
 		u.network.refusals.note("udp", f.Destination.String(), no)
 		return
 	}
-	outside, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
+	outside, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
 	if err != nil {
 		u.failed.Add(1)
 		u.network.log.Debug("destination not reached", "protocol", "udp", "destination", f.Destination.String(), "err", err)

@@ -41,6 +41,10 @@ func gatewayAddress6() tcpip.ProtocolAddress {
 	}
 }
 
+// CarriesIPv6 reports whether the stream that is attached, or was last, carries
+// IPv6.
+func (s *Stack) CarriesIPv6() bool { return s.ipv6.Load() }
+
 // inputIPv6 takes TCP and UDP to everybody, and ICMPv6, with neighbour discovery,
 // to the gateway alone: the stack by itself would answer in the name of any
 // machine. Other headers, which could hide ICMPv6, are dropped.

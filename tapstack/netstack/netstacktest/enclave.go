@@ -194,6 +194,11 @@ func (e *Enclave) ListenTCP(port uint16) (net.Listener, error) {
 	return gonet.ListenTCP(e.stack, fullAddress(netip.AddrPortFrom(tapstack.EnclaveAddr(), port)), ipv4.ProtocolNumber)
 }
 
+// ListenTCP6 accepts connections over IPv6 in the enclave.
+func (e *Enclave) ListenTCP6(port uint16) (net.Listener, error) {
+	return gonet.ListenTCP(e.stack, fullAddress(netip.AddrPortFrom(tapstack.EnclaveAddr6(), port)), ipv6.ProtocolNumber)
+}
+
 func stackAddr(a netip.Addr) tcpip.Address {
 	if a.Is6() {
 		return tcpip.AddrFrom16(a.As16())
