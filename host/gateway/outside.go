@@ -35,6 +35,7 @@ type Outside struct {
 // Outside returns what the enclave may reach until ctx ends.
 func (g *Gateway) Outside(ctx context.Context, cid vsockconn.CID) *Outside {
 	p := g.newPolicy()
+	p.ipv6 = g.hasIPv6()
 	return &Outside{policy: p, dns: &dnsServer{
 		ctx: ctx, egress: p.egress, answers: p.answers,
 		refusals:  &refusals{log: g.log.With("cid", uint32(cid), "part", "calls")},

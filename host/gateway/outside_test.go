@@ -69,6 +69,7 @@ func TestOutside(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.config.Log, tt.config.DNS = slog.New(slog.DiscardHandler), []netip.AddrPort{u.at}
+			tt.config.IPv6 = gateway.IPv6Off // whatever this machine has
 			o := gateway.New(tt.config).Outside(t.Context(), 16)
 			u.mu.Lock()
 			before := len(u.ids)
