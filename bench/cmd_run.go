@@ -43,24 +43,26 @@ type runSettings struct {
 	rounds, seconds, warmup *int
 	seed                    *uint64
 	full, pin, syscalls     *bool
+	kernelVSOCK             *bool
 }
 
 func declareRun(s *settings.Set, self, which string) runSettings {
 	text := func(v string) (string, error) { return v, nil }
 	return runSettings{
-		bin:      settings.Var(s, "bin", filepath.Dir(self), "`folder` of the binaries", text),
-		out:      settings.Var(s, "out", "", "`file` for the report, JSON", text),
-		lines:    settings.Var(s, "lines", "", "`file` for lines that benchstat reads", text),
-		hops:     settings.Var(s, "hops", which, "`names` of hops with commas between: "+strings.Join(hops.Names(), ","), parseNames),
-		variants: settings.Var(s, "variants", "", "`names` of variants to keep; all if empty", parseNames),
-		loads:    settings.Var(s, "loads", "", "`names` of loads to keep; all if empty", parseNames),
-		rounds:   settings.Var(s, "rounds", "5", "how many `times` each is measured", parseCount),
-		seconds:  settings.Var(s, "seconds", "1", "how many `seconds` each load takes", parseCount),
-		warmup:   settings.Var(s, "warmup", "1", "how many `seconds` each variant is loaded before", parseCount),
-		seed:     settings.Var(s, "seed", "1", "`number` that determines the order and the intervals", parseSeed),
-		full:     settings.Bool(s, "full", "measure every hop, in ten rounds unless told otherwise"),
-		pin:      settings.Bool(s, "pin", "give the generators the last core, and the others to what they load"),
-		syscalls: settings.Bool(s, "syscalls", "count all system calls, which costs each of them some 100 ns; needs root"),
+		bin:         settings.Var(s, "bin", filepath.Dir(self), "`folder` of the binaries", text),
+		out:         settings.Var(s, "out", "", "`file` for the report, JSON", text),
+		lines:       settings.Var(s, "lines", "", "`file` for lines that benchstat reads", text),
+		hops:        settings.Var(s, "hops", which, "`names` of hops with commas between: "+strings.Join(hops.Names(), ","), parseNames),
+		variants:    settings.Var(s, "variants", "", "`names` of variants to keep; all if empty", parseNames),
+		loads:       settings.Var(s, "loads", "", "`names` of loads to keep; all if empty", parseNames),
+		rounds:      settings.Var(s, "rounds", "5", "how many `times` each is measured", parseCount),
+		seconds:     settings.Var(s, "seconds", "1", "how many `seconds` each load takes", parseCount),
+		warmup:      settings.Var(s, "warmup", "1", "how many `seconds` each variant is loaded before", parseCount),
+		seed:        settings.Var(s, "seed", "1", "`number` that determines the order and the intervals", parseSeed),
+		full:        settings.Bool(s, "full", "measure every hop, in ten rounds unless told otherwise"),
+		kernelVSOCK: settings.Bool(s, "kernel-vsock", "have both ends meet by the kernel's VSOCK, whose ports are then taken: what bench vm does in its machine"),
+		pin:         settings.Bool(s, "pin", "give the generators the last core, and the others to what they load"),
+		syscalls:    settings.Bool(s, "syscalls", "count all system calls, which costs each of them some 100 ns; needs root"),
 	}
 }
 
@@ -95,7 +97,7 @@ func runHops(ctx context.Context, command, which string, args, environ []string,
 		Title: "bench " + command, Command: slices.Concat([]string{"bench", command}, args),
 		Hops: chosen, Variants: *rs.variants, Loads: *rs.loads,
 		Rounds: *rs.rounds, Seconds: *rs.seconds, Warmup: *rs.warmup, Seed: *rs.seed,
-		Tools: hops.Tools{Bin: *rs.bin}, Pin: *rs.pin, Syscalls: *rs.syscalls,
+		Tools: hops.Tools{Bin: *rs.bin, KernelVSOCK: *rs.kernelVSOCK}, Pin: *rs.pin, Syscalls: *rs.syscalls,
 	}, progress)
 	if r == nil {
 		return err
@@ -144,6 +146,8 @@ func parseNames(v string) ([]string, error) {
 	}
 	return names, nil
 }
+
+func commas(names []string) string { return strings.Join(names, ",") }
 
 func parseCount(v string) (int, error) {
 	n, err := strconv.Atoi(v)

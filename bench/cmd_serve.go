@@ -39,7 +39,7 @@ func runServe(ctx context.Context, args, environ []string, stdout io.Writer) err
 		return err
 	}
 	defer stop()
-	l, err := net.Listen((*listen).Network(), (*listen).String())
+	l, err := listenOn(*listen)
 	if err != nil {
 		return fmt.Errorf("bench serve: %w", err)
 	}

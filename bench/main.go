@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/corridor-enclave/corridor/bench/demo"
 	"github.com/corridor-enclave/corridor/bench/sampleapp"
 	"github.com/corridor-enclave/corridor/tapstack/settings"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
 // Exit codes, as everywhere in this project.
@@ -36,6 +38,7 @@ const usage = `usage: bench COMMAND [flags]; bench COMMAND --help explains them
   link        measure the link beside gvproxy, pasta and a plain relay
   stream      measure the stream road beside HAProxy, and what idle connections cost
   attest      measure attestation documents
+  vm          measure hops over real VSOCK, in a machine of our own
   compare     tell what changed from one report to another, beyond noise
   gate        fail if what is ours costs more than the baseline
   html        draw a report as one HTML page
@@ -74,6 +77,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		"run":        runRun,
 		"proxy":      runOne("proxy", "proxy"),
 		"link":       runOne("link", "link"),
+		"vm":         runVM,
 		"stream":     runOne("stream", "stream,idle"),
 		"attest":     runOne("attest", "attest,verify"),
 		"compare":    runCompare,
@@ -138,11 +142,11 @@ func runDemo(ctx context.Context, args, environ []string, stdout io.Writer) erro
 
 func runApp(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	s := settings.New("bench app")
-	listen := settings.Var(s, "listen", "tcp:127.0.0.1:8081", "`address` to serve on, tcp:HOST:PORT or unix:PATH", parseListen)
+	listen := settings.Var(s, "listen", "tcp:127.0.0.1:8081", "`address` to serve on, tcp:HOST:PORT, unix:PATH or vsock:PORT", parseListen)
 	if done, err := load(s, args, environ, stdout); done {
 		return err
 	}
-	l, err := net.Listen((*listen).Network(), (*listen).String())
+	l, err := listenOn(*listen)
 	if err != nil {
 		return fmt.Errorf("bench app: %w", err)
 	}
@@ -167,10 +171,27 @@ type listenAddr struct{ network, address string }
 func (a listenAddr) Network() string { return a.network }
 func (a listenAddr) String() string  { return a.address }
 
+// listenOn listens as parseListen understood it.
+func listenOn(a net.Addr) (net.Listener, error) {
+	if a.Network() != "vsock" {
+		return net.Listen(a.Network(), a.String())
+	}
+	port, err := strconv.ParseUint(a.String(), 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	return vsockconn.Kernel(vsockconn.KernelOptions{}).Listen(uint32(port))
+}
+
 func parseListen(v string) (net.Addr, error) {
 	network, address, ok := strings.Cut(v, ":")
-	if !ok || address == "" || network != "tcp" && network != "unix" {
-		return nil, errors.New("neither tcp:HOST:PORT nor unix:PATH")
+	if !ok || address == "" || network != "tcp" && network != "unix" && network != "vsock" {
+		return nil, errors.New("none of tcp:HOST:PORT, unix:PATH, vsock:PORT")
+	}
+	if network == "vsock" {
+		if _, err := strconv.ParseUint(address, 10, 32); err != nil {
+			return nil, errors.New("not a port of VSOCK")
+		}
 	}
 	return listenAddr{network, address}, nil
 }

@@ -35,6 +35,9 @@ type Tools struct {
 	Bin string
 	// Cores are those that variants run on, with their apps; nil means all.
 	Cores []int
+	// KernelVSOCK has both ends meet by the kernel's VSOCK, on one machine by its
+	// loopback. Its ports are for one variant at a time, so that each hop is Fresh.
+	KernelVSOCK bool
 }
 
 // Own returns the path of one of our own binaries.
@@ -79,6 +82,8 @@ type Running struct {
 	// Bulk is the address through which an iperf3 server is reached, empty if the
 	// variant carries no bulk.
 	Bulk string
+	// Dial is how the URL's host is reached, nil for TCP. Generators of others cannot.
+	Dial func(context.Context) (net.Conn, error)
 	// Work is one operation of a variant that is no process of its own; nil for all
 	// others.
 	Work func(context.Context) error
@@ -206,9 +211,18 @@ func (s *Setup) app(inside bool) (string, error) {
 // untilAnswered asks until the variant answers, so that starting is not measured.
 func (s *Setup) untilAnswered() error {
 	// What is measured is where the time goes, not who answers.
-	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: s.dialContext(), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	client := &http.Client{Transport: transport, Timeout: startTimeout}
 	return s.until(func() error { return ask(s.ctx, client, s.running.URL) })
+}
+
+// dialContext is nil where requests go by TCP.
+func (s *Setup) dialContext() func(context.Context, string, string) (net.Conn, error) {
+	dial := s.running.Dial
+	if dial == nil {
+		return nil
+	}
+	return func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }
 }
 
 func ask(ctx context.Context, client *http.Client, url string) error {

@@ -45,7 +45,7 @@ func files() uint64 {
 // each client with a PROXY protocol header in front, and the enclave's relay to the
 // app. HAProxy does the same in host's place, in front of the same enclave.
 func streamHop() Hop {
-	loads := append(requestLoads(1, 16, 128), newConnectionsLoad(16), bulkLoad(1, downlink), bulkLoad(1, uplink), bulkLoad(4, downlink))
+	loads := append(requestLoads(1, 16, 128), newConnectionsLoad(16), bulkLoad(1, downlink), bulkLoad(1, uplink), bulkLoad(4, downlink), checkedLoad())
 	return Hop{
 		Name: "stream", About: "a client outside, an app inside: a stream for each client", Baseline: "haproxy",
 		Loads: loads,
@@ -133,9 +133,9 @@ func (s *Setup) streamEnclave(front ...string) error {
 		front = []string{"--tls", "off"}
 	}
 	_, err = s.start(program{name: "enclave-sim", role: report.Subject, path: path, inside: true, metrics: s.file("enclave-metrics.sock"), args: append([]string{
-		"--metrics", s.file("enclave-metrics.sock"), "--link", "off", "--vsock", "dir:" + s.running.dir, "--front", "vsock:" + frontStream, "--app", "http://127.0.0.1:" + appPort,
+		"--metrics", s.file("enclave-metrics.sock"), "--link", "off", "--front", "vsock:" + frontStream, "--app", "http://127.0.0.1:" + appPort,
 		"--stream", appStream + "=127.0.0.1:" + appPort, "--stream", bulkStream + "=127.0.0.1:" + bulkPort,
-	}, front...)})
+	}, append(s.parent(), front...)...)})
 	return err
 }
 
@@ -149,9 +149,9 @@ func (s *Setup) streamHost(scheme string, ports ...string) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"--vsock", "dir:" + s.running.dir, "--control", "unix:" + s.file("control.sock")}
+	args := []string{"--vsock", s.vsock(), "--control", "unix:" + s.file("control.sock")}
 	for i, port := range ports {
-		args = append(args, "--publish", local[i]+"=stream:"+port+"@16")
+		args = append(args, "--publish", local[i]+"=stream:"+port+"@"+s.enclaveCID())
 	}
 	_, err = s.start(program{name: "host", role: report.Subject, path: path, metrics: s.file("control.sock"), args: args})
 	return err
@@ -159,6 +159,9 @@ func (s *Setup) streamHost(scheme string, ports ...string) error {
 
 // streamHAProxy publishes them by HAProxy, as it comes.
 func (s *Setup) streamHAProxy(scheme string, ports ...string) error {
+	if s.tools.KernelVSOCK {
+		return &Missing{What: "unix sockets for VSOCK", Remedy: "bench stream, outside of the test machine"}
+	}
 	path, err := s.tools.Installed("haproxy", "haproxy")
 	if err != nil {
 		return err

@@ -35,13 +35,14 @@ type drivers struct {
 }
 
 // newDrivers looks for the generators of these loads. Wrk costs least; bombardier is
-// built in its place where there is none.
+// built in its place where there is none, and where that cannot be built our own is.
 func newDrivers(ctx context.Context, tools hops.Tools, loads []report.Load) drivers {
 	d := drivers{paths: map[string]string{}, errs: map[string]error{}, files: map[string]string{}}
 	for _, l := range loads {
 		d.find(ctx, tools, l.Generator)
 		if l.Generator == "wrk" && d.errs["wrk"] != nil {
 			d.find(ctx, tools, string(binaries.Bombardier))
+			d.find(ctx, tools, inProcess)
 		}
 	}
 	return d
@@ -69,14 +70,18 @@ func (d drivers) find(ctx context.Context, tools hops.Tools, name string) {
 	d.paths[name] = path
 }
 
-// generator returns the generator that drives the load here: bombardier stands in
-// for wrk, and its figures are not comparable to wrk's.
+// generator returns the generator that drives the load here: bombardier, or our own,
+// stands in for wrk, and its figures are not comparable to wrk's.
 func (d drivers) generator(l report.Load) (string, error) {
 	if d.paths[l.Generator] != "" {
 		return l.Generator, nil
 	}
-	if l.Generator == "wrk" && d.paths["bombardier"] != "" {
-		return "bombardier", nil
+	if l.Generator == "wrk" {
+		for _, instead := range []string{string(binaries.Bombardier), inProcess} {
+			if d.paths[instead] != "" {
+				return instead, nil
+			}
+		}
 	}
 	return "", d.errs[l.Generator]
 }

@@ -48,7 +48,8 @@ func TestFailuresAreNamed(t *testing.T) {
 	}
 }
 
-// TestGeneratorStandsIn: without wrk its loads go to bombardier, and are called so.
+// TestGeneratorStandsIn: without wrk its loads go to bombardier, or to our own, and
+// are called so.
 func TestGeneratorStandsIn(t *testing.T) {
 	t.Parallel()
 	missing := &hops.Missing{What: "wrk", Remedy: "make deps"}
@@ -59,6 +60,8 @@ func TestGeneratorStandsIn(t *testing.T) {
 	}{
 		{map[string]string{"wrk": "/wrk", "bombardier": "/b"}, "wrk", "wrk"},
 		{map[string]string{"bombardier": "/b"}, "wrk", "bombardier"},
+		{map[string]string{"bombardier": "/b", "openloop": "/o"}, "wrk", "bombardier"},
+		{map[string]string{"openloop": "/o"}, "wrk", "openloop"},
 		{map[string]string{}, "wrk", ""},
 		{map[string]string{"wrk": "/wrk"}, "iperf3", ""},
 	}

@@ -68,6 +68,9 @@ func (r *run) fresh(ctx context.Context, v hops.Variant, results []*report.Resul
 	}
 	defer func() { err = errors.Join(err, running.Stop()) }()
 	r.drivers.add(running.Programs)
+	if first := results[0]; r.plan.Warmup > 0 && first.Load.Kind != report.Idle {
+		r.drivers.sample(ctx, cell{first, running}, r.plan.Warmup)
+	}
 	for _, result := range results {
 		if err := r.take(ctx, cell{result, running}, round); err != nil {
 			return err

@@ -11,8 +11,8 @@ import (
 	"github.com/corridor-enclave/corridor/bench/report"
 )
 
-// source says what is measured. Outside of a checkout there is no commit.
-func source(ctx context.Context) report.Source {
+// Source says what is measured. Outside of a checkout there is no commit.
+func Source(ctx context.Context) report.Source {
 	s := report.Source{Go: runtime.Version()}
 	git := func(args ...string) string {
 		out, err := exec.CommandContext(ctx, "git", args...).Output()
@@ -27,8 +27,8 @@ func source(ctx context.Context) report.Source {
 	return s
 }
 
-// machine describes where it is measured; what cannot be read stays empty.
-func machine() report.Machine {
+// Machine describes where it is measured; what cannot be read stays empty.
+func Machine() report.Machine {
 	m := report.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU()}
 	read := func(path, key string) string {
 		text, err := os.ReadFile(path)

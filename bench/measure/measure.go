@@ -84,7 +84,7 @@ func Run(ctx context.Context, plan Plan, progress Progress) (_ *report.Report, e
 			Rounds: plan.Rounds, Seed: plan.Seed, Seconds: float64(plan.Seconds), Warmup: float64(plan.Warmup),
 			Pinned: plan.Pin, Syscalls: plan.Syscalls,
 		},
-		Source: source(ctx), Machine: machine(), Results: []report.Result{},
+		Source: Source(ctx), Machine: Machine(), Results: []report.Result{},
 	}}
 	var loads []report.Load
 	for _, h := range plan.Hops {
@@ -95,6 +95,7 @@ func Run(ctx context.Context, plan Plan, progress Progress) (_ *report.Report, e
 	chosen := make([]hops.Hop, 0, len(plan.Hops))
 	for _, h := range plan.Hops {
 		h = r.choose(h)
+		h.Fresh = h.Fresh || plan.Tools.KernelVSOCK
 		chosen = append(chosen, h)
 		r.total += len(h.Loads) * len(h.Variants) * plan.Rounds
 	}

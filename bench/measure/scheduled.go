@@ -26,7 +26,7 @@ const (
 // not charged to anybody.
 func scheduled(ctx context.Context, c cell, duration time.Duration, s *report.Sample) error {
 	load := c.result.Load
-	var dial func(context.Context) (net.Conn, error)
+	dial := c.running.Dial
 	if load.Kind == report.Documents {
 		dial = fromManyClients(c.running.URL)
 	}

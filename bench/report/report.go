@@ -55,6 +55,9 @@ type Machine struct {
 	CPU    string `json:"cpu"`
 	Cores  int    `json:"cores"`
 	Memory int64  `json:"memory_bytes"`
+	// Emulated says that another machine played this one, instruction by instruction:
+	// its figures compare with those of the same report alone.
+	Emulated bool `json:"emulated,omitempty"`
 }
 
 // Settings are how it was measured.

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -12,10 +13,12 @@ import (
 )
 
 // Where the guest finds things: the kernel starts InitPath, and the guest loads
-// the modules that ModuleList names, one path a line, in that order.
+// the modules that ModuleList names, one path a line, in that order. MeasureList is
+// there if it is to measure, with the arguments as JSON.
 const (
-	InitPath   = "/init"
-	ModuleList = "/modules/order"
+	MeasureList = "/measure.json"
+	InitPath    = "/init"
+	ModuleList  = "/modules/order"
 )
 
 // writeInitrd makes the initial file system: folders, modules, files. It is not
@@ -43,6 +46,13 @@ func (m Machine) writeInitrd(file string) error {
 		fmt.Fprintln(&order, name)
 	}
 	a.file(ModuleList, 0o644, []byte(order.String()))
+	if m.Measure != nil {
+		arguments, err := json.Marshal(m.Measure)
+		if err != nil {
+			return fmt.Errorf("vm: encode arguments: %w", err)
+		}
+		a.file(MeasureList, 0o644, arguments)
+	}
 	for _, inside := range sortedKeys(m.Files) {
 		data, err := os.ReadFile(m.Files[inside])
 		if err != nil {

@@ -22,6 +22,13 @@ import (
 // reports end without it has crashed or was stopped by the deadline.
 const EndStep = "end"
 
+// ReportStep is the step of a measurement that has its report, as a value of the same
+// name.
+const ReportStep = "report"
+
+// maxLine bounds a line that the guest reports: one may hold a whole measurement.
+const maxLine = 16 << 20
+
 // A Step is one line that the guest writes to its second serial port: what it
 // did, and how it went. The first port is the console, for people.
 type Step struct {
@@ -39,6 +46,10 @@ type Machine struct {
 	// Files are copied into the initial file system: the path inside, the path here.
 	// The guest itself must be at InitPath. All are static binaries.
 	Files map[string]string
+	// Measure are arguments of /bin/bench run, which the guest then runs in place of
+	// its scenario, and whose report is the value of the step ReportStep. Nil means the
+	// scenario.
+	Measure []string
 	// MemoryMiB and CPUs default to 1024 and 2.
 	MemoryMiB, CPUs int
 	// Console is the file that keeps the console log. Its folder must exist.
@@ -132,7 +143,9 @@ func readSteps(path string) ([]Step, error) {
 	defer f.Close()
 
 	var steps []Step
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
 		if len(lines.Bytes()) == 0 {
 			continue
 		}
@@ -141,6 +154,9 @@ func readSteps(path string) ([]Step, error) {
 			return steps, fmt.Errorf("vm: report %q: %w", lines.Text(), err)
 		}
 		steps = append(steps, s)
+	}
+	if err := lines.Err(); err != nil {
+		return steps, fmt.Errorf("vm: read reports: %w", err)
 	}
 	return steps, nil
 }

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/corridor-enclave/corridor/bench/sampleapp"
+	"github.com/corridor-enclave/corridor/bench/vm"
 )
 
 func main() {
@@ -56,7 +57,11 @@ func live() {
 	defer port.Close()
 
 	r := &reporter{out: port}
-	scenario(context.Background(), r)
+	run := scenario
+	if _, err := os.Stat(vm.MeasureList); err == nil {
+		run = measurement
+	}
+	run(context.Background(), r)
 	r.end()
 }
 
