@@ -61,6 +61,8 @@ type Config struct {
 	// Streams are the VSOCK ports whose streams go to an app that is no HTTP
 	// server.
 	Streams []Forward
+	// Egress is the way out for what can be told to use it.
+	Egress Egress
 	// Link is the way out of the enclave.
 	Link Link
 	// ResolvConf is the file that is made to name the link's resolver; empty
@@ -165,6 +167,7 @@ type declaration struct {
 	source     *url.URL
 	apps       *[]*url.URL
 	limits     limits
+	egress     egressSettings
 	appCmd     *[]string
 	waitForApp *bool
 	appAPI     *[]Endpoint

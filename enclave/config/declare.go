@@ -51,6 +51,7 @@ func declare(build Build) *declaration {
 	d.telemetryPort = settings.Var(s, "telemetry-port", strconv.Itoa(telemetry.Port), "VSOCK `port` on the host to tell it to", parsePort)
 	d.logLevel = settings.Var(s, "log-level", "info", "lowest `level` that is logged: debug, info, warn, error", settings.Level)
 	d.limits.declare(s)
+	d.egress.declare(s)
 	if build == Simulated {
 		d.simulation.declare(s)
 	}
@@ -91,7 +92,7 @@ func (d *declaration) defaultAPIHelp() string {
 // on other settings. It is valid only if check finds no mistake.
 func (d *declaration) assemble(rest []string) Config {
 	c := Config{
-		FQDN: *d.fqdn, Source: orNil(d.source), Apps: *d.apps, Limits: d.limits.assemble(),
+		FQDN: *d.fqdn, Source: orNil(d.source), Apps: *d.apps, Limits: d.limits.assemble(), Egress: d.egress.assemble(),
 		AppArgv: *d.appCmd, WaitForApp: *d.waitForApp, AppAPI: d.assembleAPI(), Front: d.assembleFront(), Streams: *d.streams,
 		Link: Link{
 			On: *d.link, VSOCK: *d.vsock, Parent: *d.parent, Port: *d.linkPort,
@@ -189,6 +190,7 @@ func (d *declaration) check(c Config, rest []string) {
 	d.checkTwice("front", c.Front)
 	d.checkTwice("app-api", c.AppAPI)
 	d.checkStreams(c)
+	d.egress.check(s, c)
 	if d.build == Simulated {
 		d.simulation.check(s, c)
 	}

@@ -14,7 +14,8 @@ type published struct {
 	App        bool          `json:"app"`
 	WaitForApp bool          `json:"wait_for_app"`
 	Link       publishedLink `json:"link"`
-	Telemetry  string        `json:"telemetry"` // what the host learns without being asked
+	Egress     []string      `json:"egress,omitempty"` // what the app may be let out to, beside the link
+	Telemetry  string        `json:"telemetry"`        // what the host learns without being asked
 	Simulated  bool          `json:"simulated"`
 }
 
@@ -41,6 +42,11 @@ func publish(c config.Config) published {
 	}
 	for _, f := range c.Streams {
 		p.Streams = append(p.Streams, f.Port)
+	}
+	if c.Egress.On() {
+		for _, r := range c.Egress.Policy.Allow {
+			p.Egress = append(p.Egress, r.String())
+		}
 	}
 	if c.Link.On {
 		p.Link.MTU = c.Link.MTU

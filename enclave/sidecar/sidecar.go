@@ -12,6 +12,7 @@
 //	      link          carries frames; retries until the host is there  │ link closed
 //	      certificate   self-signed, key born here                       │
 //	      module        asked who it is, measures the configuration      │ closed
+//	      egress        SOCKS5 and HTTP CONNECT for the app             │ cut, once the app is gone
 //	      listeners     every address taken, before anything is served   │
 //	      app API       the app may speak                                │ closed
 //	      documents     nonces are gathered for the module               │ whoever waits is told
@@ -35,6 +36,7 @@ import (
 	"github.com/corridor-enclave/corridor/enclave/appapi"
 	"github.com/corridor-enclave/corridor/enclave/certs"
 	"github.com/corridor-enclave/corridor/enclave/config"
+	"github.com/corridor-enclave/corridor/enclave/egress"
 	"github.com/corridor-enclave/corridor/enclave/front"
 	"github.com/corridor-enclave/corridor/enclave/inbound"
 	"github.com/corridor-enclave/corridor/enclave/supervise"
@@ -88,16 +90,19 @@ type Sidecar struct {
 	told         *slog.Logger // for lines that the host may know
 
 	// What the parts hand to those behind them, in the order of their beginning.
-	device       tapstack.Device
-	link         *tapstack.Link
-	certificates *certs.SelfSigned
-	fronts, apis []net.Listener
-	config       attestation.Digest   // as measured; zero without a module
-	inbound      []*inbound.Listener  // of fronts, those that take streams
-	forwarders   []*inbound.Forwarder // streams for apps that are no HTTP servers
-	api          *appapi.API
-	issuer       *issuer.Issuer // of no use without certificates
-	front        *front.Front
+	device         tapstack.Device
+	link           *tapstack.Link
+	certificates   *certs.SelfSigned
+	fronts, apis   []net.Listener
+	config         attestation.Digest // as measured; zero without a module
+	outward        *egress.Dialer     // nil: nobody is let out by it
+	ways           []net.Listener     // where the app asks to be
+	outwardServers []runner
+	inbound        []*inbound.Listener  // of fronts, those that take streams
+	forwarders     []*inbound.Forwarder // streams for apps that are no HTTP servers
+	api            *appapi.API
+	issuer         *issuer.Issuer // of no use without certificates
+	front          *front.Front
 }
 
 // New checks what can be checked before anything begins: an app that is not
@@ -109,7 +114,7 @@ func New(cfg Config) (*Sidecar, error) {
 	var err error
 	if argv := cfg.Settings.AppArgv; len(argv) > 0 {
 		s.process, err = supervise.New(supervise.Config{
-			Argv: argv, Env: cfg.Environ, StopTimeout: s.appTimeout(), AdoptOrphans: cfg.AdoptOrphans, Log: cfg.Log,
+			Argv: argv, Env: appEnviron(cfg.Environ, cfg.Settings.Egress), StopTimeout: s.appTimeout(), AdoptOrphans: cfg.AdoptOrphans, Log: cfg.Log,
 		})
 	}
 	if len(cfg.Settings.Apps) > 0 && err == nil {
@@ -158,6 +163,11 @@ func (s *Sidecar) parts() []part {
 	}
 	ps = append(ps,
 		part{name: "module", begin: s.beginModule, end: s.session.Close},
+	)
+	if set.Egress.On() {
+		ps = append(ps, part{name: "egress", begin: s.beginEgress, run: s.runEgress, end: s.endEgress})
+	}
+	ps = append(ps,
 		part{name: "listeners", begin: s.beginListeners, end: s.endListeners},
 		part{name: "app API", begin: s.beginAPI, run: s.runAPI},
 		part{name: "documents", begin: s.beginDocuments, run: s.runDocuments},

@@ -1,0 +1,93 @@
+package config
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/corridor-enclave/corridor/enclave/egress"
+	"github.com/corridor-enclave/corridor/tapstack/settings"
+	"github.com/corridor-enclave/corridor/tapstack/stream"
+)
+
+// An Egress is the way out for what can be told to use it.
+type Egress struct {
+	// Policy is what may be reached that way; the zero value is nothing.
+	Policy egress.Policy
+	// ByLink connects through the link; otherwise each connection is a stream to
+	// the host's Port.
+	ByLink bool
+	Port   uint32
+	// SOCKS and Connect are loopback addresses where SOCKS5 and HTTP CONNECT are
+	// served; empty is off.
+	SOCKS, Connect string
+}
+
+// egressSettings are the part of the declaration that belongs to Egress.
+type egressSettings struct {
+	allow          *[]egress.Rule
+	byLink         *bool
+	port           *uint32
+	socks, connect *string
+}
+
+func (e *egressSettings) declare(s *settings.Set) {
+	e.allow = settings.List(s, "egress-allow", "what may be reached by --socks and the like: `NAME[:PORT[-PORT]]`, *.NAME, ADDR[/BITS], or * for every name and public address", egress.ParseRule)
+	e.byLink = settings.Var(s, "egress-road", "stream", "how: `stream`, one of VSOCK for each connection, or link", parseRoad)
+	e.port = settings.Var(s, "egress-port", strconv.Itoa(stream.CallPort), "the host's VSOCK `port` for such streams", parsePort)
+	e.socks = settings.Var(s, "socks", "", "serve SOCKS5 to the app at this `127.0.0.1:PORT`, and tell it by ALL_PROXY", parseLoopback)
+	e.connect = settings.Var(s, "http-connect", "", "serve HTTP CONNECT to the app at this `127.0.0.1:PORT`, and tell it by HTTPS_PROXY", parseLoopback)
+}
+
+// assemble leaves everything at zero where nobody is let out.
+func (e *egressSettings) assemble() Egress {
+	all := Egress{
+		Policy: egress.Policy{Allow: *e.allow}, ByLink: *e.byLink, Port: *e.port,
+		SOCKS: *e.socks, Connect: *e.connect,
+	}
+	if !all.On() {
+		return Egress{}
+	}
+	return all
+}
+
+// On reports whether anything is served.
+func (e Egress) On() bool { return e.SOCKS+e.Connect != "" }
+
+func (e *egressSettings) check(s *settings.Set, c Config) {
+	if c.Egress.On() && len(c.Egress.Policy.Allow) == 0 && !s.IsSet("egress-allow") {
+		s.Reject("egress-allow", "missing: nothing may be reached; * is everything")
+	}
+	if c.Egress.On() && c.Egress.ByLink && !c.Link.On {
+		s.Reject("egress-road", "there is no link: say stream, or --link on")
+	}
+	if c.Egress.SOCKS != "" && c.Egress.SOCKS == c.Egress.Connect {
+		s.Reject("http-connect", "%s is taken by --socks", c.Egress.Connect)
+	}
+}
+
+// parseRoad reports whether the road is the link.
+func parseRoad(v string) (byLink bool, err error) {
+	if v != "stream" && v != "link" {
+		return false, errors.New("neither stream nor link")
+	}
+	return v == "link", nil
+}
+
+// parseLoopback takes an address that nobody outside reaches, with a port that the
+// app can be told before it is listened on.
+func parseLoopback(v string) (string, error) {
+	e, err := parseTCP(v)
+	if err != nil {
+		return "", errors.New("not 127.0.0.1:PORT")
+	}
+	host, port, _ := net.SplitHostPort(e.Address) // parseTCP joined them
+	if a, err := netip.ParseAddr(host); err != nil || !a.IsLoopback() {
+		return "", errors.New("not a loopback address: whoever reaches it gets out")
+	}
+	if port == "0" {
+		return "", errors.New("port 0 is a fresh one each time, which the app cannot be told")
+	}
+	return e.Address, nil
+}

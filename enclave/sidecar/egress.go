@@ -1,0 +1,101 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/corridor-enclave/corridor/enclave/config"
+	"github.com/corridor-enclave/corridor/enclave/egress"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
+)
+
+// A runner is a server of the way out.
+type runner interface {
+	Run(context.Context) error
+}
+
+// beginEgress takes the addresses before the app is started, which is told of
+// them.
+func (s *Sidecar) beginEgress(ctx context.Context) error {
+	set := s.cfg.Settings.Egress
+	s.outward = egress.New(egress.Config{Policy: set.Policy, Call: s.caller(), Log: s.cfg.Log})
+	for _, l := range []struct {
+		setting, address string
+		server           func(net.Listener, *egress.Dialer, *slog.Logger) *egress.Server
+	}{{"socks", set.SOCKS, egress.NewSOCKS}, {"http-connect", set.Connect, egress.NewCONNECT}} {
+		if l.address == "" {
+			continue
+		}
+		listener, err := listen(ctx, config.Endpoint{Network: "tcp", Address: l.address})
+		if err != nil {
+			return errors.Join(fmt.Errorf("--%s %s: %w", l.setting, l.address, explain(err)), closeAll(s.ways))
+		}
+		s.ways = append(s.ways, listener)
+		s.outwardServers = append(s.outwardServers, l.server(listener, s.outward, s.cfg.Log))
+	}
+	return nil
+}
+
+// caller opens streams to the host; nil if the way out is the link.
+func (s *Sidecar) caller() func(context.Context) (net.Conn, error) {
+	if s.cfg.Settings.Egress.ByLink {
+		return nil
+	}
+	host := vsockconn.Addr{CID: s.cfg.Settings.Link.Parent, Port: s.cfg.Settings.Egress.Port}
+	return func(ctx context.Context) (net.Conn, error) { return s.cfg.Transport.Dial(ctx, host) }
+}
+
+// runEgress serves the app until it is gone, and then ends what is left.
+func (s *Sidecar) runEgress(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, r := range s.outwardServers {
+		g.Go(func() error { return r.Run(ctx) })
+	}
+	return g.Wait()
+}
+
+// endEgress closes listeners that no server got; servers close their own.
+func (s *Sidecar) endEgress() error {
+	err := closeAll(s.ways)
+	s.outward.Wait()
+	return err
+}
+
+// appEnviron tells the app where the way out is, by the variables that most HTTP
+// libraries know. Those that are set already were set by somebody who knows
+// better.
+func appEnviron(environ []string, e config.Egress) []string {
+	var more []string
+	add := func(name, value string) {
+		for _, n := range []string{name, strings.ToLower(name)} {
+			if !isSet(environ, n) {
+				more = append(more, n+"="+value)
+			}
+		}
+	}
+	if e.SOCKS != "" {
+		add("ALL_PROXY", "socks5h://"+e.SOCKS) // h: the name is resolved outside
+	}
+	if e.Connect != "" {
+		add("HTTPS_PROXY", "http://"+e.Connect)
+	}
+	if len(more) > 0 {
+		add("NO_PROXY", "localhost,127.0.0.1,::1")
+	}
+	return append(environ[:len(environ):len(environ)], more...)
+}
+
+func isSet(environ []string, name string) bool {
+	for _, kv := range environ {
+		if strings.HasPrefix(kv, name+"=") {
+			return true
+		}
+	}
+	return false
+}
