@@ -30,7 +30,8 @@ demo: build ## send a request through the whole corridor on this machine, and sh
 	@bin/bench demo
 
 test: deps ## run all tests, with the race detector; a test that cannot run here says what it needs
-	CGO_ENABLED=1 go run ./bench/testrun -race ./...
+	@mkdir -p artifacts # what browsers show of the pages is kept there
+	CGO_ENABLED=1 CORRIDOR_PICTURES=$(CURDIR)/artifacts go run ./bench/testrun -race ./...
 
 bench: build ## measure the hops beside their peers in under ten minutes; the report and its page are in artifacts/
 	@mkdir -p artifacts

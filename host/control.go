@@ -3,10 +3,12 @@ package main
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/corridor-enclave/corridor/host/api"
 	"github.com/corridor-enclave/corridor/host/metrics"
 	"github.com/corridor-enclave/corridor/host/publish"
+	"github.com/corridor-enclave/corridor/host/status"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -20,8 +22,15 @@ func (h *host) controlHandler() http.Handler {
 		metrics.Calls(h.countCalls),
 		metrics.Reports(h.telemetry.Reports),
 	))
+	page := status.Handler(status.Config{
+		Ports: h.publisher.Status, Enclaves: h.gateway.Enclaves, Balance: h.balancer.Status, Reports: h.telemetry.Reports,
+		Now: time.Now, Log: h.log,
+	})
+	for _, path := range []string{"/{$}", "/status/", "/v1/status", "/healthz", "/readyz"} {
+		mux.Handle(path, page)
+	}
 	mux.Handle("/", api.Handler(h.publisher, h.gateway, api.Scope{CID: vsockconn.CIDAny}, h.log))
-	return mux
+	return status.RefuseStrangers(mux)
 }
 
 // knows reports whether the host has to do with an enclave: it has a link, or a

@@ -73,6 +73,13 @@ func TestWhatAnEnclaveTells(t *testing.T) {
 			t.Errorf("status %d, and the page lacks %q:\n%s", status, want, page)
 		}
 	}
+	for path, want := range map[string]string{
+		"/": "<title>Corridor host</title>", "/v1/status": `"cid":16`, "/healthz": "alive", "/readyz": "ready", "/services/forwarder/all": `"vsock:16:1443"`,
+	} {
+		if status, text := ask(t, socket, path); status != http.StatusOK || !strings.Contains(text, want) {
+			t.Errorf("%s: %d %s, want %q", path, status, text, want)
+		}
+	}
 	stop()
 	if got := <-code; got != exitStopped {
 		t.Errorf("exit code %d", got)

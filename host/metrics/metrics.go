@@ -66,6 +66,7 @@ func Enclaves(enclaves func() []gateway.Enclave) Source {
 			network(page, e)
 			flows(page, e)
 			stack(page, e)
+			names(page, e)
 		}
 	}
 }
@@ -105,6 +106,9 @@ func network(page *exposition.Page, e gateway.Enclave) {
 // flows tells about what the enclave reaches through the gateway.
 func flows(page *exposition.Page, e gateway.Enclave) {
 	cid := CID(uint32(e.CID))
+	for cause, n := range e.Refusals {
+		page.Counter("corridor_egress_refused_total", "What the enclave did not get, by cause.", float64(n), cid, exposition.With("cause", cause))
+	}
 	for protocol, s := range map[string]gateway.ProtocolStats{"tcp": e.Flows.TCP, "udp": e.Flows.UDP} {
 		p := exposition.With("protocol", protocol)
 		page.Gauge("corridor_flows", "Flows of the enclave that are open.", float64(s.Open), cid, p)
@@ -114,6 +118,16 @@ func flows(page *exposition.Page, e gateway.Enclave) {
 				float64(n), cid, p, exposition.With("result", result))
 		}
 	}
+}
+
+// names tells about what the enclave asked the resolver.
+func names(page *exposition.Page, e gateway.Enclave) {
+	cid := CID(uint32(e.CID))
+	page.Counter("corridor_dns_queries_total", "Queries of the enclave.", float64(e.DNS.Queries), cid)
+	page.Counter("corridor_dns_cached_total", "Queries that the cache answered.", float64(e.DNS.Cached), cid)
+	page.Counter("corridor_dns_failed_total", "Queries that were answered with SERVFAIL.", float64(e.DNS.Failed), cid)
+	page.Gauge("corridor_dns_kept", "Answers in the cache.", float64(e.DNS.Kept), cid)
+	page.Histogram("corridor_dns_forwarded_seconds", "How long the host's resolvers took for a query.", e.DNS.Forwarded, cid)
 }
 
 // stack tells the counters of the network stack that say whether the link is well.

@@ -92,6 +92,8 @@ func TestEnclaves(t *testing.T) {
 				CID: 16, Attached: true,
 				Stats:    netstack.Stats{DownlinkBytes: 5, UplinkFrames: 6, Drops: netstack.Drops{QueueFull: 7}},
 				Flows:    gateway.FlowStats{TCP: gateway.ProtocolStats{Open: 1, Refused: 8}},
+				Refusals: map[string]uint64{"metadata": 4},
+				DNS:      gateway.DNSStats{Queries: 11, Cached: 10},
 				Counters: map[string]any{"TCP": map[string]any{"Retransmits": uint64(3)}},
 			},
 			{CID: 17},
@@ -106,6 +108,9 @@ func TestEnclaves(t *testing.T) {
 		`corridor_flows{cid="16",protocol="tcp"} 1`,
 		`corridor_flows_ended_total{cid="16",protocol="tcp",result="refused"} 8`,
 		`corridor_stack_retransmits_total{cid="16"} 3`,
+		`corridor_egress_refused_total{cause="metadata",cid="16"} 4`,
+		`corridor_dns_queries_total{cid="16"} 11`,
+		`corridor_dns_cached_total{cid="16"} 10`,
 	)
 }
 
