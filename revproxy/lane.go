@@ -24,8 +24,9 @@ type LaneConfig struct {
 	// as it came. If it says true, Leave is called when the request is over; if
 	// not, Server gets the request. Nil: all are taken.
 	Enter func(target []byte) bool
-	// Leave is called once for every true of Enter.
-	Leave func()
+	// Leave is called once for every true of Enter, with how long the request took
+	// in the lane.
+	Leave func(took time.Duration)
 	// Off passes every connection to Server as it comes.
 	Off bool
 }
@@ -81,7 +82,7 @@ func (p *Proxy) NewLane(c LaneConfig) (*Lane, error) {
 		l.cfg.Enter = func([]byte) bool { return true }
 	}
 	if c.Leave == nil {
-		l.cfg.Leave = func() {}
+		l.cfg.Leave = func(time.Duration) {}
 	}
 	next := c.Server.ConnContext
 	c.Server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {

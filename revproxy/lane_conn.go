@@ -176,8 +176,12 @@ func (c *laneConn) await() bool {
 	if c.lane.draining.Load() && c.state.Load() == stateIdle {
 		return c.end()
 	}
-	if now := time.Now(); c.idleUntil.Sub(now) < c.lane.idleTimeout()*15/16 {
-		c.idleUntil = now.Add(c.lane.idleTimeout())
+	timeout := c.lane.idleTimeout()
+	if c.state.Load() == stateNew {
+		timeout = c.lane.headerTimeout()
+	}
+	if now := time.Now(); c.idleUntil.Sub(now) < timeout*15/16 {
+		c.idleUntil = now.Add(timeout)
 		_ = c.conn.SetReadDeadline(c.idleUntil)
 	}
 	if c.first() != nil {

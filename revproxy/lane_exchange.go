@@ -57,10 +57,10 @@ func (e *laneExchange) run(size int) outcome {
 	if !e.plain(req) || !l.cfg.Enter(req.Target) {
 		return passedOn
 	}
-	defer l.cfg.Leave()
+	e.reset()
+	defer func() { l.cfg.Leave(time.Since(e.begin)) }()
 	p.requests.Add(1)
 	l.taken.Add(1)
-	e.reset()
 	if f, ok := p.admission.enter(l.ctx, e.client); !ok {
 		return e.refuse(f)
 	}

@@ -319,7 +319,7 @@ func TestLaneAsksAtTheGate(t *testing.T) {
 			}
 			return in
 		}
-		c.Leave = func() { inside.Add(-1) }
+		c.Leave = func(time.Duration) { inside.Add(-1) }
 	})
 	raw := dial(t, front)
 	c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})

@@ -28,6 +28,8 @@ type Limits struct {
 	// ForwardTimeout is how long a request waits for an app that does not accept
 	// connections; 0 is not at all.
 	ForwardTimeout time.Duration
+	// FastLane serves common requests without net/http.
+	FastLane bool
 }
 
 // maxCount is more requests than an enclave's memory can hold.
@@ -40,6 +42,7 @@ type limits struct {
 	body                         *int64
 	queueTimeout, answerTimeout  *time.Duration
 	requestTimeout, forwardLimit *time.Duration
+	fastLane                     *bool
 }
 
 func (l *limits) declare(s *settings.Set) {
@@ -52,6 +55,7 @@ func (l *limits) declare(s *settings.Set) {
 	l.answerTimeout = settings.Var(s, "answer-timeout", "60s", "how `long` the app may take until its answer begins; then 504", parseTimeout)
 	l.requestTimeout = settings.Var(s, "request-timeout", "0", "how `long` a request and its answer may take together, 0 for no limit", parseOptionalTimeout)
 	l.forwardLimit = settings.Var(s, "forward-timeout", "1s", "how `long` to try again while the app accepts no connections, as when it starts anew; 0 for not at all", parseOptionalTimeout)
+	l.fastLane = settings.Var(s, "fast-lane", "on", "`on or off`: serve common HTTP/1.1 requests without net/http", settings.OnOff)
 }
 
 func (l *limits) assemble() Limits {
@@ -59,6 +63,7 @@ func (l *limits) assemble() Limits {
 		Hosts: *l.hosts, Requests: *l.requests, Queued: *l.queued, QueueTimeout: *l.queueTimeout,
 		PerClient: *l.perClient, Body: *l.body,
 		AnswerTimeout: *l.answerTimeout, RequestTimeout: *l.requestTimeout, ForwardTimeout: *l.forwardLimit,
+		FastLane: *l.fastLane,
 	}
 }
 

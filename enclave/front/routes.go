@@ -76,6 +76,9 @@ func (f *Front) toApp(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no app is configured in this enclave; GET /enclave says what it is", http.StatusNotFound)
 	case !f.cfg.App.Ready():
 		w.Header().Set("Retry-After", retryAfter)
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // the next one may take the fast lane
+		}
 		http.Error(w, "the app is not ready yet", http.StatusServiceUnavailable)
 	default:
 		f.cfg.Proxy.ServeHTTP(w, r)

@@ -146,7 +146,10 @@ func (s *Sidecar) beginFront(context.Context) (err error) {
 		cfg.SharedAddrs = []netip.Addr{tapstack.GatewayAddr()}
 	}
 	if s.proxy != nil {
-		cfg.Proxy = s.measurements.timed(s.proxy)
+		cfg.Proxy, cfg.Took = s.measurements.timed(s.proxy), s.measurements.requests.ObserveDuration
+		if set.Limits.FastLane {
+			cfg.Fast = s.proxy
+		}
 		s.measurements.add(func(vs []telemetry.Value) []telemetry.Value { return proxyValues(vs, s.proxy.Counts()) })
 	}
 	if s.front, err = front.New(cfg); err != nil {
