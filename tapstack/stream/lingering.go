@@ -1,10 +1,12 @@
 package stream
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -114,6 +116,25 @@ func (c *Lingering) linger() {
 		// Neither what comes nor why it ends matters to anybody.
 		_, _ = io.Copy(io.Discard, io.LimitReader(c.conn, lingerBytes))
 	}
+}
+
+// SyscallConn is the socket, for those who wait on it without a buffer. Who reads
+// it has to ask AtEOF at its end.
+func (c *Lingering) SyscallConn() (syscall.RawConn, error) {
+	s, ok := c.conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return s.SyscallConn()
+}
+
+// AtEOF says what the end of the stream means to a reader who met it on the
+// socket itself: nil, or syscall.ECONNRESET.
+func (c *Lingering) AtEOF() error {
+	if s, ok := c.conn.(interface{ AtEOF() error }); ok {
+		return s.AtEOF()
+	}
+	return nil
 }
 
 // LocalAddr is the connection's own.
