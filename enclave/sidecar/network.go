@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -30,6 +31,11 @@ func (s *Sidecar) beginNetwork(context.Context) error {
 		return err
 	}
 	s.device = device
+	if err := tap.DisableIPv6(l.TAP); err != nil {
+		// Some containers keep this from being written. Then the link has IPv4 alone,
+		// and an app is not kept from what a host may advertise.
+		s.cfg.Log.Warn("IPv6 of the link's device is not under control", "part", "link", "err", err)
+	}
 	err = tap.Configure(tap.Settings{
 		Name: l.TAP, MAC: l.MAC, MTU: l.MTU,
 		Addr: netip.PrefixFrom(tapstack.EnclaveAddr(), tapstack.Subnet().Bits()), Gateway: tapstack.GatewayAddr(),
@@ -57,12 +63,15 @@ func (s *Sidecar) beginResolvConf(context.Context) error {
 
 func (s *Sidecar) beginLink(context.Context) (err error) {
 	l := s.cfg.Settings.Link
+	log := s.told.With("part", "link", "vsock", s.cfg.Transport.String())
 	host := vsockconn.Addr{CID: l.Parent, Port: l.Port}
 	s.link, err = tapstack.NewLink(tapstack.LinkConfig{
 		Device: s.device,
 		Dial:   func(ctx context.Context) (net.Conn, error) { return s.cfg.Transport.Dial(ctx, host) },
 		MAC:    l.MAC, Plain: l.Plain, WriteMax: l.WriteMax,
-		Log: s.told.With("part", "link", "vsock", s.cfg.Transport.String(), "host", host.String()),
+		IPv6: tap.HasIPv6() && l.MTU >= minIPv6MTU,
+		Up:   followIPv6(l.TAP, log),
+		Log:  log.With("host", host.String()),
 	})
 	if err == nil {
 		s.measurements.add(func(vs []telemetry.Value) []telemetry.Value { return linkValues(vs, s.link.Status()) })
@@ -72,3 +81,27 @@ func (s *Sidecar) beginLink(context.Context) (err error) {
 
 // runLink is its own method because the link exists only once it has begun.
 func (s *Sidecar) runLink(ctx context.Context) error { return s.link.Run(ctx) }
+
+// minIPv6MTU is the least that IPv6 needs (RFC 8200, section 5).
+const minIPv6MTU = 1280
+
+// followIPv6 gives the device IPv6 when the host has it, and takes it away when
+// the host that the link came up with has none, so that no app waits for nothing.
+func followIPv6(device string, log *slog.Logger) func(tapstack.Capabilities) {
+	on := false // as DisableIPv6 left it
+	return func(host tapstack.Capabilities) {
+		if host.IPv6 == on {
+			return
+		}
+		change := func() error { return tap.DisableIPv6(device) }
+		if host.IPv6 {
+			change = func() error { return tap.EnableIPv6(device, tapstack.GatewayMAC()) }
+		}
+		if err := change(); err != nil {
+			log.Warn("IPv6 of the link's device stays as it was", "wanted", host.IPv6, "err", err)
+			return
+		}
+		on = host.IPv6
+		log.Info("IPv6 on the link", "on", on)
+	}
+}

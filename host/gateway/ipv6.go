@@ -34,10 +34,16 @@ func ParseIPv6(text string) (IPv6, error) {
 	return 0, errors.New("want auto, on or off")
 }
 
+// minIPv6MTU is the least that IPv6 needs (RFC 8200, section 5).
+const minIPv6MTU = 1280
+
 // hasIPv6 reports whether a link that opens now may carry IPv6.
 func (g *Gateway) hasIPv6() bool {
-	if g.config.IPv6 != IPv6Auto {
-		return g.config.IPv6 == IPv6On
+	if g.config.MTU < minIPv6MTU || g.config.IPv6 == IPv6Off {
+		return false
+	}
+	if g.config.IPv6 == IPv6On {
+		return true
 	}
 	// A UDP socket that is connected has looked its route up and has sent nothing.
 	// The address is the first of those that are given out to networks.

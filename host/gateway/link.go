@@ -71,7 +71,7 @@ func (g *Gateway) takePlain(w http.ResponseWriter, r *http.Request) (net.Conn, n
 func (g *Gateway) takeExtended(w http.ResponseWriter, r *http.Request) (net.Conn, netstack.Peer, error) {
 	own := tapstack.Capabilities{Offload: true, Ping: true, IPv6: g.hasIPv6(), MaxFrame: tapstack.MaxFrame, MTU: g.config.MTU}
 	conn, takes, err := tapstack.Upgrade(w, r, own)
-	takes.IPv6 = takes.IPv6 && own.IPv6
+	takes.IPv6 = takes.IPv6 && own.IPv6 && takes.MTU >= minIPv6MTU
 	return conn, netstack.Peer{Framing: tapstack.Extended, Takes: takes}, err
 }
 

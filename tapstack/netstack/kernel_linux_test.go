@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -46,7 +47,7 @@ func newKernelWorld(t *testing.T, mtu int, plain bool, handle func(*netstack.TCP
 		t.Fatal(err)
 	}
 	w := &kernelWorld{t: t}
-	if w.stack, err = netstack.New(netstack.Config{MTU: mtu, TCP: handle}); err != nil {
+	if w.stack, err = netstack.New(netstack.Config{MTU: mtu, IPv6: true, TCP: handle}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -61,7 +62,7 @@ func newKernelWorld(t *testing.T, mtu int, plain bool, handle func(*netstack.TCP
 		t.Fatal(err)
 	}
 	w.link, err = tapstack.NewLink(tapstack.LinkConfig{
-		Device: device, Plain: plain, Log: slog.New(slog.DiscardHandler),
+		Device: device, Plain: plain, IPv6: mtu >= 1280, Log: slog.New(slog.DiscardHandler),
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", listener.Addr().String())
 		},
@@ -98,7 +99,7 @@ func (w *kernelWorld) serve(ctx context.Context, l net.Listener, mtu int) *http.
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc(tapstack.UpgradePath, func(rw http.ResponseWriter, r *http.Request) {
-		conn, takes, err := tapstack.Upgrade(rw, r, tapstack.Capabilities{Offload: true, MaxFrame: tapstack.MaxFrame, MTU: mtu})
+		conn, takes, err := tapstack.Upgrade(rw, r, tapstack.Capabilities{Offload: true, Ping: true, IPv6: mtu >= 1280, MaxFrame: tapstack.MaxFrame, MTU: mtu})
 		attach(conn, netstack.Peer{Framing: tapstack.Extended, Takes: takes}, err)
 	})
 	mux.HandleFunc(tapstack.ConnectPath, func(rw http.ResponseWriter, r *http.Request) {
@@ -122,7 +123,12 @@ func (w *kernelWorld) cut() {
 // dial connects as the app does: from the kernel of the namespace.
 func (w *kernelWorld) dial() *net.TCPConn {
 	w.t.Helper()
-	conn, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(outside(80)))
+	return w.dialTo(outside(80))
+}
+
+func (w *kernelWorld) dialTo(to netip.AddrPort) *net.TCPConn {
+	w.t.Helper()
+	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(to))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -277,6 +283,28 @@ func TestIntegrationEveryByteArrives(t *testing.T) {
 				t.Errorf("the host dropped %+v", got.Drops)
 			}
 		})
+	}
+}
+
+// TestIntegrationIPv6: a kernel that was given IPv6 sends and receives every byte
+// of large segments, and believes no router.
+func TestIntegrationIPv6(t *testing.T) {
+	w := newKernelWorld(t, 1500, false, reflect)
+	if !tap.HasIPv6() {
+		tapstacktest.Require(t, errors.New("none"), "a kernel with IPv6", "boot without ipv6.disable=1")
+	}
+	if err := tap.EnableIPv6("tap0", tapstack.GatewayMAC()); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int64{1, 1441, 8 << 20} {
+		conn := w.dialTo(outside6(80))
+		if got, err := roundTrip(conn, io.LimitReader(noise(uint64(n)), n)); err != nil || got != n {
+			t.Errorf("%d bytes: %d, %v", n, got, err)
+		}
+		conn.Close()
+	}
+	if got := w.stack.Stats(); got.Drops.Offload+got.Drops.TooLong+got.Drops.QueueFull != 0 {
+		t.Errorf("the host dropped %+v", got.Drops)
 	}
 }
 

@@ -59,9 +59,13 @@ func setNeighbour(link netlink.Link, addr netip.Addr, mac net.HardwareAddr) erro
 	if mac == nil {
 		return nil
 	}
+	family := netlink.FAMILY_V4
+	if addr.Is6() {
+		family = netlink.FAMILY_V6
+	}
 	return netlink.NeighSet(&netlink.Neigh{
 		LinkIndex:    link.Attrs().Index,
-		Family:       netlink.FAMILY_V4,
+		Family:       family,
 		State:        netlink.NUD_PERMANENT,
 		IP:           addr.AsSlice(),
 		HardwareAddr: mac,

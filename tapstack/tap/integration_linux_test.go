@@ -94,6 +94,65 @@ func TestIntegrationConfigure(t *testing.T) {
 	}
 }
 
+func TestIntegrationIPv6(t *testing.T) {
+	openInPrivate(t)
+	if !tap.HasIPv6() {
+		tapstacktest.Require(t, errors.New("none"), "a kernel with IPv6", "boot without ipv6.disable=1")
+	}
+	addresses := func() (all []string) {
+		t.Helper()
+		link, err := netlink.LinkByName("tap0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_V6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range addrs {
+			all = append(all, a.IPNet.String())
+		}
+		return all
+	}
+	if err := tap.DisableIPv6("tap0"); err != nil {
+		t.Fatal(err)
+	}
+	configure(t, settings())
+	if got := addresses(); got != nil {
+		t.Errorf("with IPv6 off the device has %v", got)
+	}
+	for range 2 { // on, on, off: and again
+		for range 2 {
+			if err := tap.EnableIPv6("tap0", tapstack.GatewayMAC()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := addresses(); len(got) != 1 || got[0] != "fd3c:91d2:7ab4::2/64" {
+			t.Errorf("addresses are %v, want the enclave's alone", got)
+		}
+		routes, err := netlink.RouteGet(net.ParseIP("2001:db8::1"))
+		if err != nil || len(routes) != 1 || routes[0].Gw.String() != tapstack.GatewayAddr6().String() {
+			t.Errorf("route to the world is %v, %v; want by %s", routes, err, tapstack.GatewayAddr6())
+		}
+		for key, want := range map[string]string{"accept_ra": "0\n", "accept_redirects": "0\n", "autoconf": "0\n"} {
+			if got, err := os.ReadFile("/proc/sys/net/ipv6/conf/tap0/" + key); err != nil || string(got) != want {
+				t.Errorf("%s is %q, %v; want %q", key, got, err, want)
+			}
+		}
+		if err := tap.DisableIPv6("tap0"); err != nil {
+			t.Fatal(err)
+		}
+		if got := addresses(); got != nil {
+			t.Errorf("with IPv6 off again the device has %v", got)
+		}
+	}
+	for _, wrong := range []string{"", "../all"} {
+		if tap.DisableIPv6(wrong) == nil || tap.EnableIPv6(wrong, nil) == nil {
+			t.Errorf("%q passes for a device", wrong)
+		}
+	}
+}
+
 func TestIntegrationConfigureMissingDevice(t *testing.T) {
 	tapstacktest.PrivateNetwork(t)
 	if err := tap.Configure(settings()); !errors.Is(err, os.ErrNotExist) {

@@ -116,6 +116,31 @@ func Configure(s Settings) error {
 	return configure(s)
 }
 
+// HasIPv6 reports whether the kernel has IPv6.
+func HasIPv6() bool { return hasIPv6() }
+
+// DisableIPv6 takes IPv6 off the device, with its addresses and routes. It belongs
+// before Configure, which brings the device up: with IPv6 on, a kernel gives it
+// addresses by itself and believes what the other end advertises. It does nothing
+// where the kernel has no IPv6.
+func DisableIPv6(name string) error {
+	if err := checkName(name); err != nil {
+		return fmt.Errorf("tap: switch IPv6 off: %w", err)
+	}
+	return disableIPv6(name)
+}
+
+// EnableIPv6 gives the device, which Configure has brought up, the enclave's IPv6
+// address on the link, and routes IPv6 through the gateway, whose hardware address
+// is entered for good. Nothing that the other end advertises changes that. It may
+// be repeated.
+func EnableIPv6(name string, gatewayMAC net.HardwareAddr) error {
+	if err := checkName(name); err != nil {
+		return fmt.Errorf("tap: switch IPv6 on: %w", err)
+	}
+	return enableIPv6(name, gatewayMAC)
+}
+
 // LoopbackUp brings the interface lo up, which is down in a fresh network
 // namespace and in an enclave. It may be repeated.
 func LoopbackUp() error { return loopbackUp() }

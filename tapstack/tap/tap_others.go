@@ -5,6 +5,7 @@ package tap
 import (
 	"errors"
 	"fmt"
+	"net"
 	"runtime"
 
 	"github.com/corridor-enclave/corridor/tapstack"
@@ -20,6 +21,10 @@ func unsupported(doing string) error {
 func open(string, Options) (*Device, error) { return nil, unsupported("open") }
 func configure(Settings) error              { return unsupported("configure") }
 func loopbackUp() error                     { return unsupported("bring the loopback up") }
+func hasIPv6() bool                         { return false }
+func disableIPv6(string) error              { return unsupported("switch IPv6 off") }
+
+func enableIPv6(string, net.HardwareAddr) error { return unsupported("switch IPv6 on") }
 
 // Name returns nothing.
 func (*Device) Name() string { return "" }
