@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"math/rand/v2"
 	"sync"
 
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -8,12 +9,16 @@ import (
 
 const (
 	// queueLimit is how many bytes may wait for the stream before segments with
-	// payload are made to wait. More would only add to the delay of every other
-	// flow: at 1 GB/s a full queue is one millisecond.
-	queueLimit = 1 << 20
+	// payload are made to wait. It is the send buffer of one connection, which then
+	// waits there, not here with a lock in hand.
+	queueLimit = 4 << 20
 	// queueHardLimit is where everything else is dropped. It is beyond queueLimit,
 	// so that bulk data does not push out acknowledgements and DNS answers.
-	queueHardLimit = 2 << 20
+	queueHardLimit = 6 << 20
+	// takeBytes is where one take ends: what comes later may overtake the rest.
+	takeBytes = 256 << 10
+	// packetCost is what a packet takes beside its bytes.
+	packetCost = 512
 )
 
 // A queue holds the packets between the stack's many goroutines and the one
@@ -23,19 +28,33 @@ const (
 //	closed ────────► opened ───────►  push    waits above queueLimit (payload)
 //	       ◄────────                  push    dropped above queueHardLimit
 //	         close   (what is left is dropped; who waits, goes on)
+//
+// The flows share the stream fairly, whatever waits: each has a bucket, and the
+// buckets take turns. One that was empty comes before all that were not, so that
+// a small answer does not wait for the bulk of others. It is deficit round robin
+// with new flows first, as fq_codel has it (RFC 8290, section 4). Packets of one
+// flow keep their order.
+//
+//	        first packet            quantum used, or empty
+//	idle ────────────────► fresh ───────────────────────────► old ◄─┐ quantum used
+//	  ▲                                                        │ └──┘
+//	  └────────────────────────────────────────────────────────┘ its turn, and empty
 type queue struct {
 	counts *counters
+	seed   uint32 // so that nobody outside can choose whose bucket to share
 
-	mu      sync.Mutex
-	more    sync.Cond // for the writer: pending is not empty, or closed
-	room    sync.Cond // for senders: below queueLimit, or closed
-	opened  bool
-	pending []*stack.PacketBuffer
-	bytes   int // pending, and taken but not yet written
+	mu         sync.Mutex
+	more       sync.Cond // for the writer: something waits, or closed
+	room       sync.Cond // for senders: below queueLimit, or closed
+	opened     bool
+	waiting    int // packets
+	bytes      int // what those cost, and those taken but not yet written
+	buckets    [queueBuckets]bucket
+	fresh, old turns
 }
 
 func newQueue(counts *counters) *queue {
-	q := &queue{counts: counts}
+	q := &queue{counts: counts, seed: rand.Uint32()}
 	q.more.L = &q.mu
 	q.room.L = &q.mu
 	return q
@@ -44,7 +63,7 @@ func newQueue(counts *counters) *queue {
 // push queues the packet, or drops and counts it. The queue takes its own
 // reference.
 func (q *queue) push(p *stack.PacketBuffer, mayWait bool) {
-	size := p.Size()
+	size, at := cost(p), uint8(flowHash(p, q.seed))
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for mayWait && q.opened && q.bytes > queueLimit {
@@ -59,31 +78,70 @@ func (q *queue) push(p *stack.PacketBuffer, mayWait bool) {
 		return
 	}
 	q.bytes += size
-	q.pending = append(q.pending, p.IncRef())
-	if len(q.pending) == 1 {
+	b := &q.buckets[at]
+	b.push(p.IncRef())
+	if !b.listed {
+		b.listed, b.deficit = true, freshQuantum
+		q.fresh.push(at)
+	}
+	if q.waiting++; q.waiting == 1 {
 		q.more.Signal()
 	}
 }
 
-// take waits for packets and returns all there are, in the order of push; the
-// caller owns the references. spare is a slice to use for the next ones. It
-// returns nil when the queue is closed.
+// take waits for packets and returns some, in spare, which it may replace: the
+// caller owns the references. It returns nil when the queue is closed.
 func (q *queue) take(spare []*stack.PacketBuffer) []*stack.PacketBuffer {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.opened && len(q.pending) == 0 {
+	for q.opened && q.waiting == 0 {
 		q.more.Wait()
 	}
 	if !q.opened {
 		return nil
 	}
-	taken := q.pending
-	q.pending = spare[:0]
+	taken, size := spare[:0], 0
+	for q.waiting > 0 && size < takeBytes {
+		p := q.next()
+		size += cost(p)
+		taken = append(taken, p)
+	}
 	return taken
 }
 
-// written says that taken packets of n bytes have left.
-func (q *queue) written(n int) {
+// next takes the packet whose turn it is; there is one.
+func (q *queue) next() *stack.PacketBuffer {
+	for {
+		list, isOld := &q.fresh, false
+		if list.count == 0 {
+			list, isOld = &q.old, true
+		}
+		at := list.ring[list.first]
+		b := &q.buckets[at]
+		if !b.empty() && b.deficit > 0 {
+			p := b.pop()
+			b.deficit -= cost(p)
+			q.waiting--
+			return p
+		}
+		list.pop()
+		if b.empty() && isOld {
+			b.listed = false
+			continue
+		}
+		if b.deficit <= 0 {
+			b.deficit += quantum
+		}
+		q.old.push(at)
+	}
+}
+
+// written says that taken packets have left.
+func (q *queue) written(packets []*stack.PacketBuffer) {
+	n := 0
+	for _, p := range packets {
+		n += cost(p)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.bytes -= n
@@ -104,12 +162,17 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.opened = false
-	q.counts.dropNoStream.Add(uint64(len(q.pending)))
-	release(q.pending)
-	q.pending = nil
+	q.counts.dropNoStream.Add(uint64(q.waiting))
+	for i := range q.buckets {
+		release(q.buckets[i].packets[q.buckets[i].first:])
+	}
+	q.waiting, q.buckets, q.fresh, q.old = 0, [queueBuckets]bucket{}, turns{}, turns{}
 	q.more.Broadcast()
 	q.room.Broadcast()
 }
+
+// cost is what a packet counts for.
+func cost(p *stack.PacketBuffer) int { return packetCost + p.Size() }
 
 // release gives up the references.
 func release(packets []*stack.PacketBuffer) {

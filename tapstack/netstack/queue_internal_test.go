@@ -1,8 +1,14 @@
 package netstack
 
 import (
+	"encoding/binary"
+	"maps"
+	"math/rand/v2"
 	"sync"
 	"testing"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 func TestQueueDropsWithoutStream(t *testing.T) {
@@ -33,7 +39,7 @@ func TestQueueLimits(t *testing.T) {
 	q.open()
 	p := packet(numbered(54), make([]byte, 1<<16-100))
 	defer p.DecRef()
-	size := p.Size()
+	size := cost(p)
 	n := 0
 	for ; c.dropQueueFull.Load() == 0; n++ {
 		q.push(p, false)
@@ -43,15 +49,13 @@ func TestQueueLimits(t *testing.T) {
 	}
 	var waiting sync.WaitGroup
 	waiting.Go(func() { q.push(p, true) })
-	taken := q.take(nil)
-	q.written(len(taken) * size)
-	waiting.Wait() // below the limit again, the sender goes on
-	if got := q.take(nil); len(got) != 1 {
-		t.Errorf("%d packets after the wait, want the one that waited", len(got))
-	} else {
-		release(got)
+	for left := (n - 1) * size; left > queueLimit; {
+		taken := q.take(nil)
+		left -= len(taken) * size
+		q.written(taken)
+		release(taken)
 	}
-	release(taken)
+	waiting.Wait() // below the limit again, the sender goes on
 	q.close()
 	if p.ReadRefs() != 1 {
 		t.Errorf("%d references are held, want the test's own", p.ReadRefs())
@@ -76,5 +80,175 @@ func TestQueueCloseLetsSendersGo(t *testing.T) {
 	waiting.Wait()
 	if p.ReadRefs() != 1 {
 		t.Errorf("%d references are held, want the test's own", p.ReadRefs())
+	}
+}
+
+// flowPacket is a packet of the flow from that port, whose payload says its number.
+func flowPacket(port, number, size int) *stack.PacketBuffer {
+	data := make([]byte, size)
+	binary.BigEndian.PutUint32(data, uint32(number))
+	p := segment(data, 1460)
+	binary.BigEndian.PutUint16(p.TransportHeader().Slice(), uint16(port))
+	return p
+}
+
+func portOf(p *stack.PacketBuffer) int {
+	return int(binary.BigEndian.Uint16(p.TransportHeader().Slice()))
+}
+
+func numberOf(p *stack.PacketBuffer) int {
+	return int(binary.BigEndian.Uint32(p.Data().AsRange().ToSlice()))
+}
+
+// TestQueueKeepsFlowsInOrder, each by itself, whatever the sizes and the moments.
+func TestQueueKeepsFlowsInOrder(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	q := newQueue(new(counters))
+	q.open()
+	pushed, got := map[int]int{}, map[int]int{}
+	var spare []*stack.PacketBuffer
+	takeSome := func() {
+		spare = q.take(spare)
+		for _, p := range spare {
+			if n := numberOf(p); n != got[portOf(p)] {
+				t.Fatalf("flow %d: packet %d comes where %d should", portOf(p), n, got[portOf(p)])
+			}
+			got[portOf(p)]++
+		}
+		q.written(spare)
+		release(spare)
+	}
+	for range 4000 {
+		port := 1 + r.IntN(600) // more than there are buckets
+		p := flowPacket(port, pushed[port], 4+r.IntN([]int{20, 1400, 60000}[port%3]))
+		q.push(p, false)
+		p.DecRef()
+		pushed[port]++
+		for q.bytes > queueLimit || (q.waiting > 0 && r.IntN(8) == 0) {
+			takeSome()
+		}
+	}
+	for q.waiting > 0 {
+		takeSome()
+	}
+	if !maps.Equal(pushed, got) || q.bytes != 0 {
+		t.Errorf("not all that was queued was taken; %d bytes are left", q.bytes)
+	}
+}
+
+// TestQueueIsFair: a small packet leaves with the next write, however much others
+// have queued before it, and those share what is left.
+func TestQueueIsFair(t *testing.T) {
+	t.Parallel()
+	q := newQueue(new(counters))
+	q.seed = 1 // for which no two of these flows share a bucket
+	q.open()
+	const bulk = 8
+	for n := range 8 {
+		for port := 1; port <= bulk; port++ {
+			p := flowPacket(port, n, 60000)
+			q.push(p, false)
+			p.DecRef()
+		}
+	}
+	small := flowPacket(99, 0, 12)
+	for q.fresh.count > 0 { // all flows have had a turn
+		release(q.take(nil))
+	}
+	q.push(small, true)
+	small.DecRef()
+	taken := q.take(nil)
+	if portOf(taken[0]) != 99 {
+		t.Errorf("the small packet does not leave first: flow %d does", portOf(taken[0]))
+	}
+	release(taken)
+	// Pushed again at once it is no longer new, but it has its turn.
+	seen := map[int]int{}
+	for q.waiting > 0 {
+		taken := q.take(nil)
+		for _, p := range taken {
+			seen[portOf(p)]++
+		}
+		release(taken)
+		most, least := 0, 100
+		for port := 1; port <= bulk; port++ {
+			most, least = max(most, seen[port]), min(least, seen[port])
+		}
+		if most-least > 2 {
+			t.Fatalf("shares are unequal: %v", seen)
+		}
+	}
+}
+
+func TestQueueAllocatesNothing(t *testing.T) {
+	q := newQueue(new(counters))
+	q.open()
+	small, large := flowPacket(1, 0, 12), flowPacket(2, 0, 60000)
+	defer small.DecRef()
+	defer large.DecRef()
+	spare := make([]*stack.PacketBuffer, 0, 64)
+	n := testing.AllocsPerRun(1000, func() {
+		for range 4 {
+			q.push(small, true)
+			q.push(large, true)
+		}
+		for q.waiting > 0 {
+			spare = q.take(spare)
+			q.written(spare)
+			release(spare)
+		}
+	})
+	if n != 0 {
+		t.Errorf("the queue allocates %v times, want 0", n)
+	}
+}
+
+// TestBucketForgets what a flood made it hold.
+func TestBucketForgets(t *testing.T) {
+	t.Parallel()
+	p := flowPacket(1, 0, 12)
+	defer p.DecRef()
+	var b bucket
+	for range 4 * keptPackets {
+		b.push(p)
+	}
+	for !b.empty() {
+		b.pop()
+	}
+	if b.packets != nil {
+		t.Errorf("an empty bucket has room for %d packets", cap(b.packets))
+	}
+	for range 10 * keptPackets { // never empty, and never longer
+		b.push(p)
+		b.push(p)
+		b.pop()
+		if len(b.packets)-b.first > 2 {
+			b.pop()
+		}
+	}
+	if cap(b.packets) > 64 {
+		t.Errorf("a bucket of few packets has room for %d", cap(b.packets))
+	}
+}
+
+// TestFlowHash: the packets of a connection have one hash, whatever else is in them.
+func TestFlowHash(t *testing.T) {
+	t.Parallel()
+	a, b, other := flowPacket(1, 0, 12), flowPacket(1, 7, 60000), flowPacket(2, 0, 12)
+	arp := packet(numbered(42), nil)
+	for _, p := range []*stack.PacketBuffer{a, b, other, arp} {
+		defer p.DecRef()
+	}
+	if flowHash(a, 1) != flowHash(b, 1) || flowHash(a, 1) == flowHash(other, 1) || flowHash(a, 1) == flowHash(a, 2) {
+		t.Error("the hash is not of the connection and the seed")
+	}
+	if flowHash(arp, 1) != 0 {
+		t.Error("what is no IP has a hash")
+	}
+	header.IPv4(a.NetworkHeader().Slice()).SetFlagsFragmentOffset(header.IPv4FlagMoreFragments, 0)
+	header.IPv4(other.NetworkHeader().Slice()).SetFlagsFragmentOffset(0, 8)
+	if flowHash(a, 1) != flowHash(other, 1) {
+		t.Error("fragments of one address part")
 	}
 }

@@ -190,16 +190,8 @@ func (s *Stack) writePackets(w *writer, e *encoder, packets []*stack.PacketBuffe
 		}
 		s.counts.downlinkFrames.Add(uint64(frames))
 		s.counts.downlinkBytes.Add(uint64(bytes))
-		s.card.queue.written(sizeOf(packets[:n]))
+		s.card.queue.written(packets[:n])
 		packets = packets[n:]
 	}
 	return nil
-}
-
-// sizeOf is what the packets count for in the queue.
-func sizeOf(packets []*stack.PacketBuffer) (n int) {
-	for _, p := range packets {
-		n += p.Size()
-	}
-	return n
 }
