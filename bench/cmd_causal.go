@@ -60,7 +60,7 @@ func runCausal(ctx context.Context, args, environ []string, stdout io.Writer) (e
 	if err := table.Flush(); err != nil || *add == "" {
 		return err
 	}
-	return as.addTo(*add, func(r *report.Report) { r.Causal = append(r.Causal, answers...) })
+	return as.addTo(ctx, *add, func(r *report.Report) { r.Causal = append(r.Causal, answers...) })
 }
 
 func percents(i report.Interval) string {

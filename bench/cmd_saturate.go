@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"runtime"
+	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
+	"github.com/corridor-enclave/corridor/bench/hops"
+	"github.com/corridor-enclave/corridor/bench/measure"
 	"github.com/corridor-enclave/corridor/bench/openloop"
 	"github.com/corridor-enclave/corridor/bench/report"
 	"github.com/corridor-enclave/corridor/bench/sampleapp"
@@ -26,26 +30,39 @@ type saturating struct {
 	stage     time.Duration
 	objective time.Duration
 	axis      report.Axis
+	tools     hops.Tools // of --by enclaves
 	out       io.Writer
 }
 
 func runSaturate(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
 	s := settings.New("bench saturate")
 	as := typed{"saturate", args, time.Now()}
 	where, args := declareTarget(s, args)
 	run := saturating{out: stdout}
 	hop := settings.Var(s, "hop", "url", "what to call it in the `report`", parseText)
 	variant := settings.Var(s, "variant", "as found", "and by `what` it is done", parseText)
-	most := settings.Var(s, "max", "512", "`connections` of the last stage, or of each stage of --by body", strconv.Atoi)
+	most := settings.Var(s, "max", "512", "`connections` of the last stage, or of each stage of --by body and --by enclaves", strconv.Atoi)
 	stage := settings.Var(s, "stage", "3s", "how `long` one stage is, behind a third of it to warm up", parsePositive)
 	objective := settings.Var(s, "objective", "0s", "p99 up to which a rate is `usable`; 0s means ten times that of the first stage", time.ParseDuration)
-	axis := settings.Var(s, "by", "connections", "what grows: `connections or body`", parseAxis)
+	axis := settings.Var(s, "by", "connections", "what grows: `connections, body or enclaves`", parseAxis)
+	bin := settings.Var(s, "bin", filepath.Dir(self), "`folder` of the binaries that --by enclaves starts", parseText)
 	add := settings.Var(s, "add", "", "add the curves to this report, a JSON `file`, which need not exist", parseText)
 	if done, err := load(s, args, environ, stdout); done {
 		return err
 	}
-	var err error
-	if run.target, err = where.target(); err != nil {
+	if *axis == report.ByEnclaves {
+		if where.url != "" {
+			return usageError{errors.New("--by enclaves starts what it loads: it takes no URL")}
+		}
+		run.tools = hops.Tools{Bin: *bin}
+		if !s.IsSet("hop") {
+			*hop, *variant = "way", "stream"
+		}
+	} else if run.target, err = where.target(); err != nil {
 		return err
 	}
 	run.hop, run.variant, run.most, run.stage, run.objective, run.axis = *hop, *variant, *most, *stage, *objective, *axis
@@ -53,15 +70,15 @@ func runSaturate(ctx context.Context, args, environ []string, stdout io.Writer) 
 	if err != nil || *add == "" {
 		return err
 	}
-	return as.addTo(*add, func(r *report.Report) { r.Curves = append(r.Curves, curves...) })
+	return as.addTo(ctx, *add, func(r *report.Report) { r.Curves = append(r.Curves, curves...) })
 }
 
 func parseText(v string) (string, error) { return v, nil }
 
 func parseAxis(v string) (report.Axis, error) {
-	axis, ok := map[string]report.Axis{"connections": report.ByConnections, "body": report.ByBody}[v]
+	axis, ok := map[string]report.Axis{"connections": report.ByConnections, "body": report.ByBody, "enclaves": report.ByEnclaves}[v]
 	if !ok {
-		return "", errors.New("neither connections nor body")
+		return "", errors.New("none of connections, body, enclaves")
 	}
 	return axis, nil
 }
@@ -71,6 +88,13 @@ func (s saturating) curves(ctx context.Context) ([]report.Curve, error) {
 	if s.axis == report.ByBody {
 		sizes := []float64{0, 1 << 10, 16 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20}
 		c, err := s.search(report.ByBody).Over(ctx, report.ByBody, sizes, s.body)
+		if err != nil {
+			return nil, err
+		}
+		return []report.Curve{s.finish(c, s.most)}, nil
+	}
+	if s.axis == report.ByEnclaves {
+		c, err := s.search(report.ByEnclaves).Over(ctx, report.ByEnclaves, []float64{1, 2, 4, 8}, s.enclaves)
 		if err != nil {
 			return nil, err
 		}
@@ -111,7 +135,7 @@ func (s saturating) finish(c report.Curve, connections int) report.Curve {
 		Connections: connections, BodyBytes: int64(len(s.target.Body)),
 	}
 	fmt.Fprintf(s.out, "stopped: %s\n", c.Stop)
-	if c.Knee != nil && c.Axis != report.ByBody {
+	if c.Knee != nil && (c.Axis == report.ByConnections || c.Axis == report.ByOffered) {
 		fmt.Fprintf(s.out, "knee at %.0f: %.0f/s with a usable p99\n", *c.Knee, saturation.RateAt(c, c.Knee))
 	}
 	if c.Fit != nil {
@@ -131,6 +155,18 @@ func (s saturating) body(ctx context.Context, size float64) (saturation.Stage, e
 	t.Body = make([]byte, int(size))
 	// The pattern is endless.
 	_, _ = io.ReadFull(sampleapp.Pattern(int64(size)), t.Body)
+	return s.measure(ctx, t, openloop.Load{Connections: s.most})
+}
+
+// enclaves starts so many behind one host and loads them all alike.
+func (s saturating) enclaves(ctx context.Context, number float64) (stage saturation.Stage, err error) {
+	running, err := hops.StartEnclaves(ctx, s.tools, int(number))
+	if err != nil {
+		return saturation.Stage{}, err
+	}
+	defer func() { err = errors.Join(err, running.Stop()) }()
+	// What is measured is where the time goes, not who answers.
+	t := openloop.Target{URL: running.URL, Dial: running.Dial, Timeout: time.Minute, TLS: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}}
 	return s.measure(ctx, t, openloop.Load{Connections: s.most})
 }
 
@@ -170,13 +206,12 @@ type typed struct {
 }
 
 // addTo adds something to a report, and begins one where there is none.
-func (c typed) addTo(path string, add func(*report.Report)) error {
+func (c typed) addTo(ctx context.Context, path string, add func(*report.Report)) error {
 	r, err := report.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		r = &report.Report{
 			Schema: report.Schema, Title: "bench " + c.name, Command: append([]string{"bench", c.name}, c.args...), Started: c.began,
-			Source:  report.Source{Go: runtime.Version()},
-			Machine: report.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU()},
+			Source: measure.Source(ctx), Machine: measure.Machine(),
 		}
 	} else if err != nil {
 		return err

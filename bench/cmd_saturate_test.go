@@ -21,7 +21,9 @@ func TestSaturateRefusesWhatItCannotDo(t *testing.T) {
 		want string
 	}{
 		{nil, exitUsage, "no URL"},
-		{[]string{"--by", "luck", s.URL}, exitUsage, `--by "luck": neither connections nor body`},
+		{[]string{"--by", "luck", s.URL}, exitUsage, `--by "luck": none of connections, body, enclaves`},
+		{[]string{"--by", "enclaves", s.URL}, exitUsage, "takes no URL"},
+		{[]string{"--by", "enclaves", "--bin", t.TempDir()}, exitFailed, "make build"},
 		{[]string{"--stage", "30ms", s.URL}, exitFailed, "404"},
 		{[]string{"--stage", "30ms", "--max", "0", s.URL}, exitFailed, "nothing to measure"},
 	} {

@@ -17,7 +17,7 @@ const name = "bench.corridor.example"
 func generatorHop() Hop {
 	return Hop{
 		Name: "generator", About: "is the generator the limit?", Baseline: "null",
-		Loads: slices.Concat(requestLoads(16, 128), withGenerator("bombardier", requestLoads(16)), withGenerator("baton", requestLoads(16))),
+		Loads: slices.Concat(requestLoads(16, 128), withGenerator("bombardier", requestLoads(16)), withGenerator("baton", requestLoads(16)), withGenerator("hey", requestLoads(16))),
 		Variants: []Variant{
 			{"null", false, func(s *Setup) error { return s.serve("null", servers.Null, "", "") }},
 			{"app", false, direct},

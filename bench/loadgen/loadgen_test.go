@@ -46,6 +46,9 @@ func TestParseRecorded(t *testing.T) {
 		{file: "wrk-404.txt", parse: loadgen.ParseWrk, want: loadgen.Result{Requests: 46186, NotOK: 46186, Duration: 1099952130}},
 		{file: "wrk-resets.txt", parse: loadgen.ParseWrk, want: loadgen.Result{Requests: 36671, OK: 34926, Errors: 1745, Duration: 1099455969}},
 		{file: "wrk-clean.txt", parse: loadgen.ParseWrk, want: loadgen.Result{Requests: 45378, OK: 45378, Duration: 1100230093}, clean: true},
+		{file: "hey-refused.txt", parse: loadgen.ParseHey, want: loadgen.Result{Requests: 3206, Errors: 3206, Duration: 1070200 * time.Microsecond}},
+		{file: "hey-404.txt", parse: loadgen.ParseHey, want: loadgen.Result{Requests: 4090, NotOK: 4090, Duration: 1000700 * time.Microsecond}},
+		{file: "hey-clean.txt", parse: loadgen.ParseHey, want: loadgen.Result{Requests: 12076, OK: 12076, Duration: 1006200 * time.Microsecond}, clean: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.file, func(t *testing.T) {
@@ -83,6 +86,10 @@ func TestParseLatency(t *testing.T) {
 		{"baton-duration.txt", loadgen.ParseBaton, loadgen.Latency{}},
 		{"wrk-clean.txt", loadgen.ParseWrk, loadgen.Latency{
 			Mean: 177150, Max: 6550 * time.Microsecond, P50: 78 * time.Microsecond, P90: 204 * time.Microsecond, P99: 2760 * time.Microsecond,
+		}},
+		{"hey-refused.txt", loadgen.ParseHey, loadgen.Latency{}},
+		{"hey-clean.txt", loadgen.ParseHey, loadgen.Latency{
+			Mean: 700 * time.Microsecond, Max: 50800 * time.Microsecond, P50: 500 * time.Microsecond, P90: 1100 * time.Microsecond, P99: 4300 * time.Microsecond,
 		}},
 	}
 	for _, tt := range tests {
@@ -124,6 +131,12 @@ func TestParseRefusesMalformed(t *testing.T) {
 		{"a total twice", "wrk-clean.txt", "Requests/sec", "  1 requests in 1s\nRequests/sec", loadgen.ParseWrk},
 		{"more failures than answers", "wrk-404.txt", "responses: 46186", "responses: 46187", loadgen.ParseWrk},
 		{"no unit of latency", "wrk-clean.txt", "2.76ms", "2.76", loadgen.ParseWrk},
+		{"no time", "hey-clean.txt", "Total:", "Sum:", loadgen.ParseHey},
+		{"a time twice", "hey-clean.txt", "  Slowest:", "  Total:\t1.0000 secs\n  Slowest:", loadgen.ParseHey},
+		{"no unit of time", "hey-clean.txt", "1.0062 secs", "1.0062", loadgen.ParseHey},
+		{"no statuses", "hey-clean.txt", "Status code distribution", "Codes", loadgen.ParseHey},
+		{"a status of words", "hey-clean.txt", "[200]", "[good]", loadgen.ParseHey},
+		{"a count of words", "hey-refused.txt", "[3206]", "[many]", loadgen.ParseHey},
 		{"no percentile", "wrk-clean.txt", "  90%", "  95%", loadgen.ParseWrk},
 	}
 	for _, tt := range tests {
@@ -138,7 +151,7 @@ func TestParseRefusesMalformed(t *testing.T) {
 			}
 		})
 	}
-	for name, parse := range map[string]parser{"wrk": loadgen.ParseWrk, "bombardier": loadgen.ParseBombardier, "baton": loadgen.ParseBaton} {
+	for name, parse := range map[string]parser{"wrk": loadgen.ParseWrk, "bombardier": loadgen.ParseBombardier, "baton": loadgen.ParseBaton, "hey": loadgen.ParseHey} {
 		if got, err := parse(nil); err == nil {
 			t.Errorf("%s: nothing was accepted as %+v", name, got)
 		}
@@ -216,7 +229,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(recorded(f, filepath.Base(name))))
 	}
 	f.Fuzz(func(t *testing.T, out []byte) {
-		for _, parse := range []parser{loadgen.ParseBombardier, loadgen.ParseBaton, loadgen.ParseWrk} {
+		for _, parse := range []parser{loadgen.ParseBombardier, loadgen.ParseBaton, loadgen.ParseWrk, loadgen.ParseHey} {
 			r, err := parse(out)
 			if err != nil {
 				continue

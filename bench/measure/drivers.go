@@ -172,7 +172,7 @@ func failed(s report.Sample, c cell, err error) report.Sample {
 func (d drivers) requests(ctx context.Context, c cell, duration time.Duration, s *report.Sample) error {
 	load := loadgen.Load{URL: c.running.URL, Connections: c.result.Load.Connections, Duration: duration, Insecure: true}
 	drive := map[string]func(context.Context, string, loadgen.Load) (loadgen.Result, error){
-		"wrk": loadgen.Wrk, "bombardier": loadgen.Bombardier, "baton": loadgen.Baton,
+		"wrk": loadgen.Wrk, "bombardier": loadgen.Bombardier, "baton": loadgen.Baton, "hey": loadgen.Hey,
 	}[c.result.Load.Generator]
 	result, err := drive(ctx, d.paths[c.result.Load.Generator], load)
 	if err != nil {
