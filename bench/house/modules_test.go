@@ -9,19 +9,24 @@ import (
 // image has to trust: adding to it is a decision, never a side effect.
 func enclaveModules() map[string]string {
 	return map[string]string{
-		module:                              "this repository",
-		"github.com/fxamacker/cbor/v2":      "the module behind /dev/nsm speaks CBOR; strict decoding, bounded depth",
-		"github.com/go-chi/chi/v5":          "the routes of the front",
-		"github.com/kballard/go-shellquote": "splits --app-cmd, so that no shell has to",
-		"github.com/mdlayher/socket":        "non-blocking sockets of any family in Go's poller; below vsock",
-		"github.com/mdlayher/vsock":         "AF_VSOCK as net.Conn",
-		"github.com/pelletier/go-toml/v2":   "the configuration file, with unknown keys refused",
-		"github.com/vishvananda/netlink":    "addresses, routes and neighbours of the TAP device",
-		"github.com/vishvananda/netns":      "required by netlink",
-		"github.com/x448/float16":           "required by cbor",
-		"golang.org/x/net":                  "required by socket",
-		"golang.org/x/sync":                 "error groups: who runs what, and how it ends",
-		"golang.org/x/sys":                  "system calls that the standard library lacks",
+		module:                         "this repository",
+		"github.com/aws/aws-sdk-go-v2": "requests to KMS are signed and tried again as AWS means it",
+		"github.com/aws/aws-sdk-go-v2/internal/configsources": "required by service/kms",
+		"github.com/aws/aws-sdk-go-v2/internal/endpoints/v2":  "required by service/kms",
+		"github.com/aws/aws-sdk-go-v2/service/kms":            "KMS's requests and answers, so that an app's secrets can be kept from the parent",
+		"github.com/aws/smithy-go":                            "what AWS's SDK is made of",
+		"github.com/fxamacker/cbor/v2":                        "the module behind /dev/nsm speaks CBOR; strict decoding, bounded depth",
+		"github.com/go-chi/chi/v5":                            "the routes of the front",
+		"github.com/kballard/go-shellquote":                   "splits --app-cmd, so that no shell has to",
+		"github.com/mdlayher/socket":                          "non-blocking sockets of any family in Go's poller; below vsock",
+		"github.com/mdlayher/vsock":                           "AF_VSOCK as net.Conn",
+		"github.com/pelletier/go-toml/v2":                     "the configuration file, with unknown keys refused",
+		"github.com/vishvananda/netlink":                      "addresses, routes and neighbours of the TAP device",
+		"github.com/vishvananda/netns":                        "required by netlink",
+		"github.com/x448/float16":                             "required by cbor",
+		"golang.org/x/net":                                    "required by socket",
+		"golang.org/x/sync":                                   "error groups: who runs what, and how it ends",
+		"golang.org/x/sys":                                    "system calls that the standard library lacks",
 	}
 }
 

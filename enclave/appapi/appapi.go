@@ -1,7 +1,8 @@
-// Package appapi is what the app tells the sidecar, over HTTP inside the
-// enclave: that it is ready, and the hash of its own key. It trusts whoever
-// reaches it, so it is served on loopback and unix sockets only, which
-// enclave/config enforces. It serves nothing to clients; front does.
+// Package appapi is what app and sidecar tell each other, over HTTP inside the
+// enclave: the app that it is ready, and the hash of its own key; the sidecar the
+// app's secrets. It trusts whoever reaches it, so it is served on loopback and unix
+// sockets only, which enclave/config enforces. It serves nothing to clients; front
+// does.
 //
 // The paths and answers are nitriding's, but for these differences: a method
 // that a path does not have is 405, /enclave/ready without WaitForApp is 404 as
@@ -49,6 +50,8 @@ type Config struct {
 	// WaitForApp says that the app is not ready until it calls GET
 	// /enclave/ready. Otherwise it is ready from the start.
 	WaitForApp bool
+	// Secrets are answered to whoever asks for them by name. They are not changed.
+	Secrets map[string][]byte
 	// Log gets what an operator should know.
 	Log *slog.Logger
 }
@@ -121,6 +124,7 @@ func (a *API) routes() http.Handler {
 	r.Get("/enclave/state", a.state)
 	r.Put("/enclave/state", a.state)
 	r.Post("/enclave/hash", a.postHash)
+	r.Get("/v1/secrets/{name}", a.getSecret)
 	return r
 }
 
@@ -136,6 +140,18 @@ func (a *API) getReady(w http.ResponseWriter, _ *http.Request) {
 	}
 	a.cfg.Log.Info("the app is ready", "part", "app API")
 	w.WriteHeader(http.StatusOK)
+}
+
+// getSecret answers with the plaintext, byte for byte.
+func (a *API) getSecret(w http.ResponseWriter, r *http.Request) {
+	secret, ok := a.cfg.Secrets[chi.URLParam(r, "name")]
+	if !ok {
+		http.Error(w, "there is no secret of this name: see --secret", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(secret) // an error means that the app is gone
 }
 
 // state would hand keys from one enclave to another, which nobody does here.

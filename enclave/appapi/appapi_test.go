@@ -29,6 +29,7 @@ func serve(t *testing.T, wait bool) (api *appapi.API, url string, unix *http.Cli
 	}
 	api = appapi.New(appapi.Config{
 		Listeners: []net.Listener{loopback, socket}, WaitForApp: wait, Log: slog.New(slog.DiscardHandler),
+		Secrets: map[string][]byte{"db": []byte("pass\x00word"), "none": nil},
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -79,6 +80,11 @@ func TestAnswers(t *testing.T) {
 		{name: "post state", method: "POST", path: "/enclave/state", status: 405},
 		{name: "get hash", method: "GET", path: "/enclave/hash", status: 405},
 		{name: "unknown", method: "GET", path: "/enclave/attestation", status: 404},
+		{name: "unknown secret", method: "GET", path: "/v1/secrets/x", status: 404, says: "no secret of this name"},
+		{name: "no secret's name", method: "GET", path: "/v1/secrets/", status: 404},
+		{name: "set a secret", method: "PUT", path: "/v1/secrets/db", status: 405},
+		{name: "secret", method: "GET", path: "/v1/secrets/db", status: 200, says: "pass\x00word"},
+		{name: "empty secret", method: "GET", path: "/v1/secrets/none", status: 200},
 		{name: "no hash", method: "POST", path: "/enclave/hash", status: 400, says: "0 bytes instead of 32"},
 		{name: "no base64", method: "POST", path: "/enclave/hash", body: "!" + good[1:], status: 400, says: "not base64"},
 		{name: "hex", method: "POST", path: "/enclave/hash", body: strings.Repeat("ab", 20), status: 400, says: "instead of 32"},

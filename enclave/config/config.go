@@ -48,6 +48,8 @@ type Config struct {
 	Apps []*url.URL
 	// Limits bound what clients may ask of the app.
 	Limits Limits
+	// Secrets are for the app, from KMS.
+	Secrets Secrets
 	// AppArgv is the command that starts the app; nil means that it is not ours
 	// to start.
 	AppArgv []string
@@ -168,6 +170,7 @@ type declaration struct {
 	apps       *[]*url.URL
 	limits     limits
 	egress     egressSettings
+	secrets    secrets
 	appCmd     *[]string
 	waitForApp *bool
 	appAPI     *[]Endpoint

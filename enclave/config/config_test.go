@@ -142,6 +142,7 @@ func TestDefaults(t *testing.T) {
 		Limits: config.Limits{
 			Requests: 1024, Queued: 512, QueueTimeout: 500 * time.Millisecond, AnswerTimeout: time.Minute, ForwardTimeout: time.Second, FastLane: true,
 		},
+		Secrets: config.Secrets{CredentialsPort: 1028},
 		Link: config.Link{
 			On: true, VSOCK: "kernel", Parent: 3, Port: 1024, TAP: "tap0", MTU: 1500,
 			MAC: net.HardwareAddr{0xba, 0xaa, 0xad, 0xc0, 0xff, 0xee}, Offload: true, WriteMax: 31 << 10,

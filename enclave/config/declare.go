@@ -52,6 +52,7 @@ func declare(build Build) *declaration {
 	d.logLevel = settings.Var(s, "log-level", "info", "lowest `level` that is logged: debug, info, warn, error", settings.Level)
 	d.limits.declare(s)
 	d.egress.declare(s)
+	d.secrets.declare(s)
 	if build == Simulated {
 		d.simulation.declare(s)
 	}
@@ -92,7 +93,7 @@ func (d *declaration) defaultAPIHelp() string {
 // on other settings. It is valid only if check finds no mistake.
 func (d *declaration) assemble(rest []string) Config {
 	c := Config{
-		FQDN: *d.fqdn, Source: orNil(d.source), Apps: *d.apps, Limits: d.limits.assemble(), Egress: d.egress.assemble(),
+		FQDN: *d.fqdn, Source: orNil(d.source), Apps: *d.apps, Limits: d.limits.assemble(), Egress: d.egress.assemble(), Secrets: d.secrets.assemble(),
 		AppArgv: *d.appCmd, WaitForApp: *d.waitForApp, AppAPI: d.assembleAPI(), Front: d.assembleFront(), Streams: *d.streams,
 		Link: Link{
 			On: *d.link, VSOCK: *d.vsock, Parent: *d.parent, Port: *d.linkPort,
@@ -191,6 +192,7 @@ func (d *declaration) check(c Config, rest []string) {
 	d.checkTwice("app-api", c.AppAPI)
 	d.checkStreams(c)
 	d.egress.check(s, c)
+	d.secrets.check(s, c, d.build)
 	if d.build == Simulated {
 		d.simulation.check(s, c)
 	}

@@ -81,7 +81,7 @@ func closeAll(ls []net.Listener) error {
 }
 
 func (s *Sidecar) beginAPI(context.Context) error {
-	s.api = appapi.New(appapi.Config{Listeners: s.apis, WaitForApp: s.cfg.Settings.WaitForApp, Log: s.cfg.Log})
+	s.api = appapi.New(appapi.Config{Listeners: s.apis, WaitForApp: s.cfg.Settings.WaitForApp, Secrets: s.secrets, Log: s.cfg.Log})
 	return nil
 }
 

@@ -13,6 +13,7 @@
 //	      certificate   self-signed, key born here                       │
 //	      module        asked who it is, measures the configuration      │ closed
 //	      egress        SOCKS5 and HTTP CONNECT for the app             │ cut, once the app is gone
+//	      secrets       KMS has decrypted them for the app               │
 //	      listeners     every address taken, before anything is served   │
 //	      app API       the app may speak                                │ closed
 //	      documents     nonces are gathered for the module               │ whoever waits is told
@@ -94,6 +95,7 @@ type Sidecar struct {
 	link           *tapstack.Link
 	certificates   *certs.SelfSigned
 	fronts, apis   []net.Listener
+	secrets        map[string][]byte  // of the app, by name
 	config         attestation.Digest // as measured; zero without a module
 	outward        *egress.Dialer     // nil: nobody is let out by it
 	ways           []net.Listener     // where the app asks to be
@@ -161,11 +163,12 @@ func (s *Sidecar) parts() []part {
 	if !set.Simulation.PlainHTTP {
 		ps = append(ps, part{name: "certificate", begin: s.beginCertificate})
 	}
-	ps = append(ps,
-		part{name: "module", begin: s.beginModule, end: s.session.Close},
-	)
+	ps = append(ps, part{name: "module", begin: s.beginModule, end: s.session.Close})
 	if set.Egress.On() {
 		ps = append(ps, part{name: "egress", begin: s.beginEgress, run: s.runEgress, end: s.endEgress})
+	}
+	if len(set.Secrets.List) > 0 {
+		ps = append(ps, part{name: "secrets", begin: s.beginSecrets})
 	}
 	ps = append(ps,
 		part{name: "listeners", begin: s.beginListeners, end: s.endListeners},
