@@ -116,6 +116,15 @@ func newConnectionsLoad(clients int) report.Load {
 	}
 }
 
+// besideBulkLoad is a few requests a second on connections that are kept, while a
+// flow carries as much as it can in one direction.
+func besideBulkLoad(direction string) report.Load {
+	return report.Load{
+		Name: "small beside bulk " + direction, Generator: "openloop", Kind: report.Requests,
+		Connections: 16, Offered: 200, BodyBytes: 12, Mode: report.BesideBulk, Direction: direction,
+	}
+}
+
 // http2Load is a closed loop of so many requests at a time.
 func http2Load(requests int) report.Load {
 	return report.Load{

@@ -17,18 +17,26 @@ const (
 	bulkPort  = "5201"
 	frontPort = "443"
 	tapName   = "tap0"
+
+	// nitroWrite is the limit of one write on AF_VSOCK.
+	nitroWrite = "31744"
 )
 
 // linkHop measures the ways from a client outside to an app inside, without TLS
 // and without a proxy. VSOCK is replaced by unix sockets for all of them.
 func linkHop() Hop {
-	loads := append(requestLoads(1, 16, 128), bulkLoad(1, downlink), bulkLoad(1, uplink), bulkLoad(4, downlink), checkedLoad())
+	loads := append(requestLoads(1, 16, 128), bulkLoad(1, downlink), bulkLoad(1, uplink), bulkLoad(4, downlink), checkedLoad(),
+		besideBulkLoad(downlink), besideBulkLoad(uplink))
 	return Hop{
 		Name: "link", About: "a client outside, an app inside: frames over a stream in between", Baseline: "stock",
 		Loads: loads,
 		Variants: []Variant{
 			{"direct", false, func(s *Setup) error { return s.directWithBulk() }},
 			{"corridor", true, func(s *Setup) error { return s.corridor(appPort) }},
+			{"corridor-capped", true, func(s *Setup) error {
+				s.settings = []string{"--vsock-write-max", nitroWrite}
+				return s.corridor(appPort)
+			}},
 			{"stock", false, func(s *Setup) error { return s.stock(appPort) }},
 			{"relay", false, func(s *Setup) error { return s.relays() }},
 			{"pasta", false, func(s *Setup) error { return s.pasta() }},

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,6 +129,8 @@ type Setup struct {
 	ctx     context.Context
 	tools   Tools
 	running *Running
+	// settings are given to every subject, behind its own arguments.
+	settings []string
 }
 
 func newSetup(ctx context.Context, tools Tools) (*Setup, error) {
@@ -164,7 +167,11 @@ type program struct {
 
 // start starts the program and puts it into the accounts.
 func (s *Setup) start(p program) (*process.Process, error) {
-	command := process.Command{Name: p.name, Path: p.path, Args: p.args, Cores: s.tools.Cores, Contained: p.workers && os.Geteuid() == 0}
+	args := p.args
+	if p.role == report.Subject {
+		args = slices.Concat(args, s.settings)
+	}
+	command := process.Command{Name: p.name, Path: p.path, Args: args, Cores: s.tools.Cores, Contained: p.workers && os.Geteuid() == 0}
 	if p.inside {
 		command.Namespace = s.running.namespace
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/corridor-enclave/corridor/bench/binaries"
 	"github.com/corridor-enclave/corridor/bench/hops"
 	"github.com/corridor-enclave/corridor/bench/ledger"
@@ -40,6 +42,9 @@ func newDrivers(ctx context.Context, tools hops.Tools, loads []report.Load) driv
 	d := drivers{paths: map[string]string{}, errs: map[string]error{}, files: map[string]string{}}
 	for _, l := range loads {
 		d.find(ctx, tools, l.Generator)
+		if l.Mode == report.BesideBulk {
+			d.find(ctx, tools, "iperf3")
+		}
 		if l.Generator == "wrk" && d.errs["wrk"] != nil {
 			d.find(ctx, tools, string(binaries.Bombardier))
 			d.find(ctx, tools, inProcess)
@@ -156,6 +161,8 @@ func (d drivers) drive(ctx context.Context, c cell, duration time.Duration, s *r
 		return d.bulk(ctx, c, duration, s)
 	case c.running.Work != nil:
 		return repeat(ctx, c, duration, s)
+	case c.result.Load.Mode == report.BesideBulk:
+		return d.besideBulk(ctx, c, duration, s)
 	case c.result.Load.Generator == inProcess:
 		return scheduled(ctx, c, duration, s)
 	}
@@ -214,6 +221,22 @@ func (d drivers) bulk(ctx context.Context, c cell, duration time.Duration, s *re
 	s.Sent, s.OK = int64(load.Connections), int64(load.Connections)
 	s.Values = map[report.Metric]float64{report.Throughput: float64(t.Bytes) * 8 / bitsPerOperation / t.Duration.Seconds()}
 	return nil
+}
+
+// besideBulk sends requests while a flow carries bulk the same way, from before the
+// first until after the last.
+func (d drivers) besideBulk(ctx context.Context, c cell, duration time.Duration, s *report.Sample) error {
+	if d.errs["iperf3"] != nil {
+		return d.errs["iperf3"]
+	}
+	bulk := c
+	result := *c.result
+	result.Load.Generator, result.Load.Connections = "iperf3", 1
+	bulk.result = &result
+	var g errgroup.Group
+	g.Go(func() error { return d.bulk(ctx, bulk, duration+time.Second, new(report.Sample)) })
+	err := scheduled(ctx, c, duration, s)
+	return errors.Join(err, g.Wait())
 }
 
 // charge divides what the processes used by the operations.

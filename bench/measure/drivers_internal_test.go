@@ -39,6 +39,7 @@ func TestFailuresAreNamed(t *testing.T) {
 		{"nobody there", load, hops.Running{URL: "http://127.0.0.1:0/", Accounts: self}, "unable to connect"},
 		{"a process that died", load, hops.Running{URL: failing.URL, Accounts: []ledger.Account{{Name: "ghost", PID: 1 << 30}}}, "ghost"},
 		{"no generator", report.Load{Name: "bulk", Generator: "iperf3", Kind: report.Bulk, Connections: 1}, hops.Running{Bulk: "127.0.0.1:1", Accounts: self}, "no/such/iperf3"},
+		{"no flow to be beside", report.Load{Name: "beside", Generator: "openloop", Kind: report.Requests, Connections: 1, Mode: report.BesideBulk}, hops.Running{URL: "http://127.0.0.1:1", Bulk: "127.0.0.1:1", Accounts: self}, "no/such/iperf3"},
 	}
 	for _, tt := range tests {
 		s := d.sample(t.Context(), cell{&report.Result{Load: tt.load}, &tt.running}, 1)

@@ -127,6 +127,7 @@ const (
 	NewConnections Mode = "new"     // one for each request, with all of its handshakes
 	Resumed        Mode = "resumed" // the same, with TLS sessions that are resumed
 	HTTP2          Mode = "http2"   // many requests at a time on few connections
+	BesideBulk     Mode = "beside"  // while a flow carries as much as it can the same way
 )
 
 // A Sample is one load on one variant in one round.
