@@ -1,9 +1,11 @@
 package revproxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -16,6 +18,12 @@ type Config struct {
 	// speaks HTTP/2 without TLS, such as one of gRPC, is h2c://HOST:PORT. If it
 	// listens in several places, a request goes where the fewest are under way.
 	Apps []*url.URL
+	// Dial connects to the app, instead of a dialer for its address.
+	Dial func(context.Context) (net.Conn, error)
+	// Outward turns the proxy round: who asks is the app itself, and what is behind
+	// Dial is a server outside. Nothing is added about where a request comes from,
+	// and nothing of what the app says about it is taken away.
+	Outward bool
 	// Log gets one record for each request that the proxy answers itself; of
 	// those that are refused for want of room, or whose client went away, at most
 	// one a second.

@@ -90,6 +90,9 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, x *exchange, err er
 // connection has lost its framing (RFC 9112 section 8) and is not used again,
 // and neither is one with a body that nobody will read.
 func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, x *exchange, f failure, err error) {
+	if p.config.Outward {
+		f.reason = strings.NewReplacer("the app", "the destination", "the client", "the app").Replace(f.reason)
+	}
 	p.causes[f.cause].Add(1)
 	level := slog.LevelWarn
 	switch {

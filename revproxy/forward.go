@@ -16,7 +16,7 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, x *exchange) {
 		p.answer(w, r, x, badUpgrade(), nil)
 		return
 	}
-	res, err := p.apps.exchange(outbound(r, x, p.mark), x, informer(w))
+	res, err := p.apps.exchange(p.outbound(r, x), x, informer(w))
 	p.judge(w, r, x, res, err)
 }
 
@@ -54,14 +54,14 @@ func (p *Proxy) passBack(w http.ResponseWriter, r *http.Request, x *exchange, re
 }
 
 // outbound makes the request to the app. Its host and target depend on the app.
-func outbound(r *http.Request, x *exchange, mark string) *http.Request {
+func (p *Proxy) outbound(r *http.Request, x *exchange) *http.Request {
 	out := r.WithContext(x.Context)
 	out.URL = &x.url
 	x.url.Scheme = "http"
 	out.Header = make(http.Header, len(r.Header)+8)
 	hop := hopOf(r.Header)
 	for name, values := range r.Header {
-		if !hop.has(name) && !isForwarding(name) {
+		if !hop.has(name) && (p.config.Outward || !isForwarding(name)) {
 			out.Header[name] = values
 		}
 	}
@@ -77,9 +77,11 @@ func outbound(r *http.Request, x *exchange, mark string) *http.Request {
 	if r.Method == http.MethodOptions {
 		countDown(out.Header)
 	}
-	setForwarding(out.Header, r)
-	out.Header["X-Request-Id"] = []string{x.id}
-	via := strings.TrimPrefix(r.Proto, "HTTP/") + " " + mark
+	if !p.config.Outward {
+		setForwarding(out.Header, r)
+		out.Header["X-Request-Id"] = []string{x.id}
+	}
+	via := strings.TrimPrefix(r.Proto, "HTTP/") + " " + p.mark
 	out.Header["Via"] = append(slices.Clip(out.Header["Via"]), via)
 	out.Body, out.Close, out.Trailer = nil, false, nil
 	if x.body != nil {

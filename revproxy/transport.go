@@ -22,6 +22,13 @@ type carrier interface {
 
 // dialer returns the way to connect to the app.
 func dialer(c Config, network, address string) func(context.Context) (net.Conn, error) {
+	if c.Dial != nil {
+		return func(ctx context.Context) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
+			defer cancel()
+			return c.Dial(ctx)
+		}
+	}
 	d := &net.Dialer{Timeout: c.DialTimeout, KeepAlive: 30 * time.Second}
 	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, network, address) }
 }
