@@ -22,9 +22,18 @@ func TestJudge(t *testing.T) {
 		{"near", 0.97, 0.98, 1.01, ""},
 		{"near, in a wide interval", 0.7, 1.04, 1.4, ""},
 	} {
-		err := crosscheck.Result{Share: report.Summary{Low: tt.low, Median: tt.median, High: tt.high}}.Judge(0.05)
+		err := crosscheck.Result{Share: report.Summary{N: 9, Low: tt.low, Median: tt.median, High: tt.high}, Quiet: 9, Tried: 9}.Judge(0.05)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
+	}
+}
+
+// TestJudgeWantsQuiet: what others disturbed is no agreement.
+func TestJudgeWantsQuiet(t *testing.T) {
+	t.Parallel()
+	r := crosscheck.Result{Share: report.Summary{N: 9, Low: 0.99, Median: 1, High: 1.01}, Quiet: 4, Tried: 18}
+	if err := r.Judge(0.05); err == nil || !strings.Contains(err.Error(), "in 14 of 18 rounds") {
+		t.Error(err)
 	}
 }
