@@ -8,6 +8,7 @@ import (
 	"github.com/corridor-enclave/corridor/host/api"
 	"github.com/corridor-enclave/corridor/host/metrics"
 	"github.com/corridor-enclave/corridor/host/publish"
+	"github.com/corridor-enclave/corridor/host/running"
 	"github.com/corridor-enclave/corridor/host/status"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
@@ -22,6 +23,10 @@ func (h *host) controlHandler() http.Handler {
 		metrics.Calls(h.countCalls),
 		metrics.Reports(h.telemetry.Reports),
 	))
+	mux.Handle("/v1/config", h.running.Handler())
+	mux.Handle("/v1/config/", h.running.Handler())
+	mux.Handle("/v1/enclaves", h.balancer.Handler())
+	mux.Handle("/v1/enclaves/", h.balancer.Handler())
 	page := status.Handler(status.Config{
 		Ports: h.publisher.Status, Enclaves: h.gateway.Enclaves, Balance: h.balancer.Status, Reports: h.telemetry.Reports,
 		Now: time.Now, Log: h.log,
@@ -29,8 +34,26 @@ func (h *host) controlHandler() http.Handler {
 	for _, path := range []string{"/{$}", "/status/", "/v1/status", "/healthz", "/readyz"} {
 		mux.Handle(path, page)
 	}
-	mux.Handle("/", api.Handler(h.publisher, h.gateway, api.Scope{CID: vsockconn.CIDAny}, h.log))
+	mux.Handle("/", api.Handler(h.forwarder("gvproxy's API"), h.gateway, api.Scope{CID: vsockconn.CIDAny}, h.log))
 	return status.RefuseStrangers(mux)
+}
+
+// linkHandler is what an enclave finds inside its link.
+func (h *host) linkHandler(cid vsockconn.CID) http.Handler {
+	forwarder := h.forwarder("enclave " + cid.String())
+	may := api.Handler(forwarder, h.gateway, api.Scope{CID: cid}, h.log)
+	mayNot := api.Handler(forwarder, h.gateway, api.Scope{CID: cid, ReadOnly: true}, h.log)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h.linkAPI.Load() {
+			may.ServeHTTP(w, r)
+			return
+		}
+		mayNot.ServeHTTP(w, r)
+	})
+}
+
+func (h *host) forwarder(by string) running.Forwarder {
+	return running.Forwarder{Publisher: h.publisher, Host: h.running, By: by}
 }
 
 // knows reports whether the host has to do with an enclave: it has a link, or a

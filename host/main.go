@@ -22,13 +22,14 @@ import (
 	"github.com/corridor-enclave/corridor/host/api"
 	"github.com/corridor-enclave/corridor/host/balance"
 	"github.com/corridor-enclave/corridor/host/config"
+	"github.com/corridor-enclave/corridor/host/ctl"
 	"github.com/corridor-enclave/corridor/host/egress"
 	"github.com/corridor-enclave/corridor/host/gateway"
 	"github.com/corridor-enclave/corridor/host/publish"
+	"github.com/corridor-enclave/corridor/host/running"
 	"github.com/corridor-enclave/corridor/host/streams"
 	"github.com/corridor-enclave/corridor/host/telemetry"
 	"github.com/corridor-enclave/corridor/tapstack"
-	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
 // Exit codes.
@@ -47,6 +48,10 @@ func main() {
 // run is main without the process: it returns the exit code when ctx has ended
 // and everything has stopped, or when something failed.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "ctl" {
+		c := ctl.Command{Args: args[1:], Control: config.DefaultControl(environ), Stdin: os.Stdin, Stdout: stdout, Stderr: stderr}
+		return c.Run(ctx)
+	}
 	c, help, err := config.Load(args, environ)
 	if err != nil {
 		fmt.Fprintf(stderr, "%v\nhost --help lists the settings\n", err)
@@ -56,8 +61,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		fmt.Fprint(stdout, help)
 		return exitStopped
 	}
-	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel}))
-	h, err := open(c, log)
+	level := &slog.LevelVar{}
+	level.Set(c.LogLevel)
+	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
+	h, err := open(c, level, log)
 	if err == nil {
 		err = h.run(ctx)
 	}
@@ -72,6 +79,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 // A host is everything that runs, with its listeners open.
 type host struct {
 	log       *slog.Logger
+	level     *slog.LevelVar // of the log
+	running   *running.Host
+	linkAPI   atomic.Bool // whether enclaves may publish ports
 	gateway   *gateway.Gateway
 	publisher *publish.Publisher
 	balancer  *balance.Balancer
@@ -86,8 +96,8 @@ type host struct {
 }
 
 // open opens every listener, or none.
-func open(c config.Config, log *slog.Logger) (_ *host, err error) {
-	h := &host{log: log}
+func open(c config.Config, level *slog.LevelVar, log *slog.Logger) (_ *host, err error) {
+	h := &host{log: log, level: level}
 	defer func() {
 		if err != nil {
 			h.close()
@@ -99,15 +109,14 @@ func open(c config.Config, log *slog.Logger) (_ *host, err error) {
 	}
 	h.gateway = gateway.New(gateway.Config{
 		MTU: c.MTU, WriteMax: c.WriteMax, PlainMaxFrame: plainMaxFrame, Grace: c.Grace, DNS: c.DNS, HostLoopback: c.HostLoopback, Egress: c.Egress, Log: log,
-		LinkAPI: func(cid vsockconn.CID) http.Handler {
-			return api.Handler(h.publisher, h.gateway, api.Scope{CID: cid, ReadOnly: !c.LinkAPI}, log)
-		},
+		LinkAPI: h.linkHandler,
 	})
 	h.streams = streams.New(streams.Config{Transport: c.Transport, Ready: c.Published.Ready, Log: log})
 	h.balancer = balance.New(balance.Config{Check: h.check, Log: log})
 	h.publisher = publish.New(publish.Config{
 		Only: h.gateway.Only, Link: h.dialLink, Stream: h.dialStream, Balancer: h.balancer, Tuning: tuningOf(c), Log: log,
 	})
+	h.running = running.New(running.State{Document: c.Document, File: c.File}, h.prepare, log)
 	h.telemetry = telemetry.New(telemetry.Config{Known: h.knows, Now: time.Now, Log: log})
 	h.api = h.controlHandler()
 
@@ -128,12 +137,7 @@ func open(c config.Config, log *slog.Logger) (_ *host, err error) {
 		}
 		warnIfOpen(h.control.Addr(), log)
 	}
-	ports, err := h.publisher.Prepare(c.Publish)
-	if err != nil {
-		return nil, err
-	}
-	h.balance(c)
-	return h, ports.Commit()
+	return h, h.running.Start()
 }
 
 // warnIfOpen says so when others than this machine can control the host.
@@ -170,6 +174,7 @@ func (h *host) run(ctx context.Context) error {
 		defer closeLink()
 		return h.publisher.Run(gctx)
 	})
+	g.Go(func() error { return h.reloadOnHangup(gctx) })
 	if h.reports != nil {
 		g.Go(func() error { return h.telemetry.Run(linkCtx, h.reports) })
 	}

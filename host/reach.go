@@ -52,6 +52,7 @@ func (h *host) balance(c config.Config) {
 	h.balancer.Apply(p)
 }
 
+// tuningOf is what the publisher may be told again later.
 func tuningOf(c config.Config) publish.Tuning {
 	return publish.Tuning{IdleTimeout: c.Published.IdleTimeout, Limits: c.Published.Limits, DrainTimeout: c.DrainTimeout}
 }

@@ -232,7 +232,7 @@ func (b *Balancer) leave(m *member) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	m.connections--
-	if m.drained && m.connections == 0 {
+	if m.connections == 0 && m.drained {
 		b.config.Log.Info("enclave drained: its last connection has ended", "cid", uint32(m.cid))
 		b.wake()
 	}

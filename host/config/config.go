@@ -50,6 +50,9 @@ type Config struct {
 	DrainTimeout time.Duration
 	Published    Published
 	LogLevel     slog.Level
+
+	Document Document // the settings that this was made of
+	File     File     // what the TOML file had to do with it; not after Document.Config
 }
 
 // Synopsis is the line of help behind the program's name.
@@ -60,6 +63,28 @@ const Synopsis = "[--publish ADDR=stream:PORT[@CID,...]]... [--SETTING VALUE]...
 // the user typed it.
 func Load(args, environ []string) (c Config, help string, err error) {
 	s := settings.New("host")
+	build := declare(s, environ)
+	rest, wantsHelp := s.Load(args, environ)
+	if wantsHelp {
+		var b strings.Builder
+		err := s.WriteUsage(&b, Synopsis)
+		return Config{}, b.String(), err
+	}
+	for _, arg := range rest {
+		s.Reject("publish", "%q: unexpected argument", arg)
+	}
+	if c, err = build(); err != nil {
+		return Config{}, "", err
+	}
+	c.File.Path, c.File.Said = s.File()
+	c.File.Said = canonical(c.File.Said)
+	c.File.Above = s.Above()
+	return c, "", nil
+}
+
+// declare declares every setting, and returns what makes a Config of them once
+// they are loaded.
+func declare(s *settings.Set, environ []string) func() (Config, error) {
 	transport := settings.Var(s, "vsock", "kernel", "where enclaves are: `kernel`, dir:PATH or hybrid:PATH", parseTransport)
 	linkPort := settings.Var(s, "link-port", strconv.Itoa(tapstack.LinkPort), "VSOCK `port` that enclaves open the link to", parsePort)
 	specs := settings.List(s, "publish", "carry a port of this host into an enclave: `ADDR=stream:PORT[@CID,...]`, or ADDR=link:PORT[@CID,...]", publish.ParseSpec)
@@ -67,7 +92,7 @@ func Load(args, environ []string) (c Config, help string, err error) {
 	enclaves := declareEnclaves(s)
 	telemetryPort := settings.Var(s, "telemetry-port", strconv.Itoa(telemetry.Port), "VSOCK `port` on which enclaves tell how they are, or off", parseTelemetryPort)
 	egressPort := settings.Var(s, "egress-port", strconv.Itoa(stream.CallPort), "VSOCK `port` on which enclaves connect to the outside without a link, under the same rules, or off", parseTelemetryPort)
-	control := settings.Var(s, "control", defaultControl(environ), "address of the HTTP API: `unix:PATH`, tcp:HOST:PORT or off", parseControl)
+	control := settings.Var(s, "control", DefaultControl(environ), "address of the HTTP API: `unix:PATH`, tcp:HOST:PORT or off", parseControl)
 	mtu := settings.Var(s, "mtu", strconv.Itoa(tapstack.DefaultMTU), "largest IP packet sent to an enclave, in `bytes`", parseMTU)
 	peer := settings.Var(s, "peer", "stock", "what enclaves that speak gvproxy's framing are: `stock`, or nitriding, which takes large frames", parsePeer)
 	writeMax := settings.Var(s, "vsock-write-max", "auto", "largest write to a link in `bytes`, or off; auto limits those to AF_VSOCK", vsockconn.ParseWriteMax)
@@ -81,26 +106,19 @@ func Load(args, environ []string) (c Config, help string, err error) {
 	drain := settings.Var(s, "drain-timeout", "30s", "how long published connections may go on after SIGTERM, a `duration`", parseDuration)
 	level := settings.Var(s, "log-level", "info", "least important log lines: `debug`, info, warn or error", settings.Level)
 
-	rest, wantsHelp := s.Load(args, environ)
-	if wantsHelp {
-		var b strings.Builder
-		err := s.WriteUsage(&b, Synopsis)
-		return Config{}, b.String(), err
+	return func() (Config, error) {
+		rejectDuplicates(s, *specs)
+		published := ports(s, *specs, *routes)
+		if err := s.Err(); err != nil {
+			return Config{}, err
+		}
+		return Config{
+			Transport: *transport, LinkPort: *linkPort, Telemetry: *telemetryPort, EgressPort: *egressPort, Publish: published, Enclaves: enclaves(), Control: *control, MTU: *mtu, DNS: *resolvers,
+			WriteMax: writeMax.On((*transport).String()), LargeFrames: *peer,
+			HostLoopback: *loopback, Egress: gateway.Egress{Allow: *allow, Deny: *deny}, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
+			Published: carried(), Document: canonical(s.Values()),
+		}, nil
 	}
-	for _, arg := range rest {
-		s.Reject("publish", "%q: unexpected argument", arg)
-	}
-	rejectDuplicates(s, *specs)
-	published := ports(s, *specs, *routes)
-	if err := s.Err(); err != nil {
-		return Config{}, "", err
-	}
-	return Config{
-		Transport: *transport, LinkPort: *linkPort, Telemetry: *telemetryPort, EgressPort: *egressPort, Publish: published, Enclaves: enclaves(), Control: *control, MTU: *mtu, DNS: *resolvers,
-		WriteMax: writeMax.On((*transport).String()), LargeFrames: *peer,
-		HostLoopback: *loopback, Egress: gateway.Egress{Allow: *allow, Deny: *deny}, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
-		Published: carried(),
-	}, "", nil
 }
 
 // rejectDuplicates finds ports that are published twice; port 0 is a different
@@ -115,9 +133,9 @@ func rejectDuplicates(s *settings.Set, specs []publish.Spec) {
 	}
 }
 
-// defaultControl is a place that this user can write to: that of the session, or
-// that of the system.
-func defaultControl(environ []string) string {
+// DefaultControl is where the API is if nobody says: a place that this user can
+// write to, that of the session or that of the system.
+func DefaultControl(environ []string) string {
 	for _, kv := range environ {
 		if dir, ok := strings.CutPrefix(kv, "XDG_RUNTIME_DIR="); ok && filepath.IsAbs(dir) {
 			return "unix:" + filepath.Join(dir, "corridor", "control.sock")

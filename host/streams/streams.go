@@ -100,6 +100,14 @@ func (d *Dialer) Run(ctx context.Context) error {
 	}
 }
 
+// SetReady changes how many streams are kept connected ahead of time. Those that
+// are too many by then are used up.
+func (d *Dialer) SetReady(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.config.Ready = n
+}
+
 // Dial returns a stream to the enclave's port that begins with the opening. While
 // the enclave cannot be reached, it tries again as long as ctx allows, then
 // returns ErrUnreachable.

@@ -55,6 +55,7 @@ const (
 	fromFile = iota + 1
 	fromEnvironment
 	fromFlag
+	fromValues
 )
 
 type alias struct {
@@ -172,16 +173,26 @@ func (s *Set) Load(args, environ []string) (rest []string, help bool) {
 	if st := s.byName[fileSetting]; len(st.raw) > 0 {
 		s.loadFile(strongest(st.raw)[0])
 	}
+	s.apply()
+	return rest, false
+}
+
+// apply parses what was read.
+func (s *Set) apply() {
 	for _, st := range s.settings {
-		rs := strongest(st.raw)
-		if len(rs) == 0 && st.def != "" {
-			rs = []raw{{value: st.def, typed: fmt.Sprintf("--%s %q", st.name, st.def)}}
-		}
-		if len(rs) > 0 {
+		if rs := st.effective(); len(rs) > 0 {
 			s.errs = append(s.errs, st.apply(rs)...)
 		}
 	}
-	return rest, false
+}
+
+// effective is what the strongest source says, or the default.
+func (st *setting) effective() []raw {
+	rs := strongest(st.raw)
+	if len(rs) == 0 && st.def != "" {
+		rs = []raw{{value: st.def, typed: fmt.Sprintf("--%s %q", st.name, st.def)}}
+	}
+	return rs
 }
 
 // strongest keeps the values of the strongest source that spoke.
@@ -276,21 +287,25 @@ func (s *Set) loadFile(where raw) {
 		s.errs = append(s.errs, fmt.Errorf("%s: %w", where.typed, err))
 		return
 	}
+	s.loadTOML(where.value, data)
+}
+
+func (s *Set) loadTOML(name string, data []byte) {
 	values, err := parseTOML(data)
 	if err != nil {
-		s.errs = append(s.errs, fmt.Errorf("%s: %w", where.value, err))
+		s.errs = append(s.errs, fmt.Errorf("%s: %w", name, err))
 		return
 	}
 	for _, kv := range values {
 		st, convert := s.find(kv.key)
 		switch {
 		case st == nil || kv.key == fileSetting:
-			s.errs = append(s.errs, fmt.Errorf("%s: %s: unknown setting", where.value, kv.key))
+			s.errs = append(s.errs, fmt.Errorf("%s: %s: unknown setting", name, kv.key))
 		case kv.isArray && !st.isList:
-			s.errs = append(s.errs, fmt.Errorf("%s: %s: takes one value, not a list", where.value, kv.key))
+			s.errs = append(s.errs, fmt.Errorf("%s: %s: takes one value, not a list", name, kv.key))
 		default:
 			for _, v := range kv.values {
-				typed := fmt.Sprintf("%s: %s = %q", where.value, kv.key, v)
+				typed := fmt.Sprintf("%s: %s = %q", name, kv.key, v)
 				st.raw = append(st.raw, raw{value: convert(v), typed: typed, rank: fromFile})
 			}
 		}
