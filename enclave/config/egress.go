@@ -22,6 +22,10 @@ type Egress struct {
 	// SOCKS and Connect are loopback addresses where SOCKS5 and HTTP CONNECT are
 	// served; empty is off.
 	SOCKS, Connect string
+	// Proxy is a loopback address where plain HTTP is taken for servers of HTTPS,
+	// those whose names end in Suffix. Roots is the file of certificates that
+	// verifies them; empty is the system's.
+	Proxy, Suffix, Roots string
 }
 
 // egressSettings are the part of the declaration that belongs to Egress.
@@ -30,6 +34,8 @@ type egressSettings struct {
 	byLink         *bool
 	port           *uint32
 	socks, connect *string
+	proxy, suffix  *string
+	roots          *string
 }
 
 func (e *egressSettings) declare(s *settings.Set) {
@@ -38,13 +44,16 @@ func (e *egressSettings) declare(s *settings.Set) {
 	e.port = settings.Var(s, "egress-port", strconv.Itoa(stream.CallPort), "the host's VSOCK `port` for such streams", parsePort)
 	e.socks = settings.Var(s, "socks", "", "serve SOCKS5 to the app at this `127.0.0.1:PORT`, and tell it by ALL_PROXY", parseLoopback)
 	e.connect = settings.Var(s, "http-connect", "", "serve HTTP CONNECT to the app at this `127.0.0.1:PORT`, and tell it by HTTPS_PROXY", parseLoopback)
+	e.proxy = settings.Var(s, "egress-proxy", "", "take plain HTTP of the app at this `127.0.0.1:PORT` for http://NAME.corridor/, and pass it on to https://NAME/ over connections that are kept", parseLoopback)
+	e.suffix = settings.Var(s, "egress-suffix", "corridor", "what the `name` ends in that --egress-proxy takes", parseFQDN)
+	e.roots = settings.Var(s, "egress-roots", "", "`file` of certificates in PEM that verifies what --egress-proxy connects to (default: the system's)", parseText)
 }
 
 // assemble leaves everything at zero where nobody is let out.
 func (e *egressSettings) assemble() Egress {
 	all := Egress{
 		Policy: egress.Policy{Allow: *e.allow}, ByLink: *e.byLink, Port: *e.port,
-		SOCKS: *e.socks, Connect: *e.connect,
+		SOCKS: *e.socks, Connect: *e.connect, Proxy: *e.proxy, Suffix: *e.suffix, Roots: *e.roots,
 	}
 	if !all.On() {
 		return Egress{}
@@ -53,7 +62,7 @@ func (e *egressSettings) assemble() Egress {
 }
 
 // On reports whether anything is served.
-func (e Egress) On() bool { return e.SOCKS+e.Connect != "" }
+func (e Egress) On() bool { return e.SOCKS+e.Connect+e.Proxy != "" }
 
 func (e *egressSettings) check(s *settings.Set, c Config) {
 	if c.Egress.On() && len(c.Egress.Policy.Allow) == 0 && !s.IsSet("egress-allow") {
@@ -62,8 +71,12 @@ func (e *egressSettings) check(s *settings.Set, c Config) {
 	if c.Egress.On() && c.Egress.ByLink && !c.Link.On {
 		s.Reject("egress-road", "there is no link: say stream, or --link on")
 	}
-	if c.Egress.SOCKS != "" && c.Egress.SOCKS == c.Egress.Connect {
-		s.Reject("http-connect", "%s is taken by --socks", c.Egress.Connect)
+	taken := map[string]string{}
+	for _, a := range []struct{ setting, address string }{{"socks", c.Egress.SOCKS}, {"http-connect", c.Egress.Connect}, {"egress-proxy", c.Egress.Proxy}} {
+		if by, ok := taken[a.address]; ok && a.address != "" {
+			s.Reject(a.setting, "%s is taken by --%s", a.address, by)
+		}
+		taken[a.address] = a.setting
 	}
 }
 

@@ -17,6 +17,8 @@ func TestEgressMistakes(t *testing.T) {
 		"--socks localhost:1080 --egress-allow *":                               "not 127.0.0.1:PORT",
 		"--http-connect 3128 --egress-allow *":                                  "not 127.0.0.1:PORT",
 		"--egress-allow 127.1:80":                                               "none of *, NAME",
+		"--egress-proxy 127.0.0.1:3129 --socks 127.0.0.1:3129 --egress-allow *": "127.0.0.1:3129 is taken by --socks",
+		"--egress-suffix a..b":                                                  "not a host name",
 		"--egress-road tap":                                                     "neither stream nor link",
 		"--egress-port 0":                                                       "outside 1..",
 		"--egress-road link --socks 127.0.0.1:1080 --egress-allow * --link off": "there is no link",
@@ -37,6 +39,9 @@ func TestEgress(t *testing.T) {
 	e := c.Egress
 	if !e.On() || e.SOCKS != "127.0.0.1:1080" || e.Connect != "" || e.ByLink || e.Port != 1025 ||
 		len(e.Policy.Allow) != 2 || e.Policy.Allow[0].String() != "api.example.com:443" {
+		t.Errorf("%+v", e)
+	}
+	if e.Proxy != "" || e.Suffix != "corridor" || e.Roots != "" {
 		t.Errorf("%+v", e)
 	}
 	if c, _, err = config.Parse(config.Production, strings.Fields("--fqdn a"), nil); err != nil || c.Egress.On() {

@@ -181,8 +181,8 @@ func (d Destination) call() stream.Call {
 // String is the destination as net.Dial takes it.
 func (d Destination) String() string { return d.call().String() }
 
-// host is the destination without its port.
-func (d Destination) host() string {
+// Host is the destination without its port.
+func (d Destination) Host() string {
 	if d.Name != "" {
 		return d.Name
 	}

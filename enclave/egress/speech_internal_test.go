@@ -146,7 +146,7 @@ func FuzzHear(f *testing.F) {
 			if _, err := to.call().Append(nil); err != nil {
 				t.Fatalf("%+v: %v", to, err)
 			}
-			again, err := ParseDestination(to.host(), to.Port)
+			again, err := ParseDestination(to.Host(), to.Port)
 			if err != nil || again != to {
 				t.Fatalf("%+v is read again as %+v, %v", to, again, err)
 			}

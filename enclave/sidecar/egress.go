@@ -12,13 +12,9 @@ import (
 
 	"github.com/corridor-enclave/corridor/enclave/config"
 	"github.com/corridor-enclave/corridor/enclave/egress"
+	"github.com/corridor-enclave/corridor/enclave/egressproxy"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
-
-// A runner is a server of the way out.
-type runner interface {
-	Run(context.Context) error
-}
 
 // beginEgress takes the addresses before the app is started, which is told of
 // them.
@@ -37,8 +33,35 @@ func (s *Sidecar) beginEgress(ctx context.Context) error {
 			return errors.Join(fmt.Errorf("--%s %s: %w", l.setting, l.address, explain(err)), closeAll(s.ways))
 		}
 		s.ways = append(s.ways, listener)
-		s.outwardServers = append(s.outwardServers, l.server(listener, s.outward, s.cfg.Log))
+		s.outwardServers = append(s.outwardServers, l.server(listener, s.outward, s.cfg.Log).Run)
 	}
+	if set.Proxy == "" {
+		return nil
+	}
+	if err := s.beginEgressProxy(ctx); err != nil {
+		return errors.Join(err, closeAll(s.ways))
+	}
+	return nil
+}
+
+func (s *Sidecar) beginEgressProxy(ctx context.Context) error {
+	set := s.cfg.Settings.Egress
+	roots, err := egressproxy.Roots(set.Roots)
+	if err != nil {
+		return fmt.Errorf("--egress-proxy %s: %w", set.Proxy, err)
+	}
+	p, err := egressproxy.New(egressproxy.Config{
+		Policy: set.Policy, Dial: s.outward.DialContext, Roots: roots, Suffix: set.Suffix, Log: s.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	l, err := listen(ctx, config.Endpoint{Network: "tcp", Address: set.Proxy})
+	if err != nil {
+		return fmt.Errorf("--egress-proxy %s: %w", set.Proxy, explain(err))
+	}
+	s.ways = append(s.ways, l)
+	s.outwardServers = append(s.outwardServers, func(ctx context.Context) error { return p.Run(ctx, l) })
 	return nil
 }
 
@@ -54,8 +77,8 @@ func (s *Sidecar) caller() func(context.Context) (net.Conn, error) {
 // runEgress serves the app until it is gone, and then ends what is left.
 func (s *Sidecar) runEgress(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, r := range s.outwardServers {
-		g.Go(func() error { return r.Run(ctx) })
+	for _, run := range s.outwardServers {
+		g.Go(func() error { return run(ctx) })
 	}
 	return g.Wait()
 }

@@ -95,13 +95,13 @@ type Sidecar struct {
 	link           *tapstack.Link
 	certificates   *certs.SelfSigned
 	fronts, apis   []net.Listener
-	secrets        map[string][]byte  // of the app, by name
-	config         attestation.Digest // as measured; zero without a module
-	outward        *egress.Dialer     // nil: nobody is let out by it
-	ways           []net.Listener     // where the app asks to be
-	outwardServers []runner
-	inbound        []*inbound.Listener  // of fronts, those that take streams
-	forwarders     []*inbound.Forwarder // streams for apps that are no HTTP servers
+	secrets        map[string][]byte             // of the app, by name
+	config         attestation.Digest            // as measured; zero without a module
+	outward        *egress.Dialer                // nil: nobody is let out by it
+	ways           []net.Listener                // where the app asks to be
+	outwardServers []func(context.Context) error // of the way out
+	inbound        []*inbound.Listener           // of fronts, those that take streams
+	forwarders     []*inbound.Forwarder          // streams for apps that are no HTTP servers
 	api            *appapi.API
 	issuer         *issuer.Issuer // of no use without certificates
 	front          *front.Front
