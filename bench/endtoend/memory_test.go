@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -20,7 +22,8 @@ const (
 	// for more.
 	maxIdle, minIdle = 10000, 5000
 	// hostPerConn and enclavePerConn are what the two README.md promise, in bytes.
-	hostPerConn, enclavePerConn = 12 << 10, 24 << 10
+	// relayPerConn is of ports that lead to an app that is no HTTP server.
+	hostPerConn, enclavePerConn, relayPerConn = 12 << 10, 24 << 10, 12 << 10
 )
 
 // idleConnections is how many connections host can have here: each takes two files.
@@ -66,22 +69,90 @@ func TestIntegrationMemoryOfIdleConnections(t *testing.T) {
 	c.address = waitMessage(t, c.host, "published").Text("addr")
 	c.enclave = launch(t, "enclave-sim", "--link", "off", "--tls", "off", "--vsock", "dir:"+c.dir, "--front", "vsock:1443")
 	waitMessage(t, c.enclave, "running")
-	asks(t, c.address)
-	beforeHost, beforeEnclave := memory(t, c.host), memory(t, c.enclave)
+	c.grow(idle, enclavePerConn, func() { asks(t, c.address) })
+}
+
+// TestIntegrationMemoryOfIdleStreams is the same for an app that is no HTTP server.
+func TestIntegrationMemoryOfIdleStreams(t *testing.T) {
+	idle := idleConnections(t)
+	app := keeper(t)
+	c := &corridor{t: t, dir: shortTempDir(t)}
+	c.host = launch(t, "host", "--vsock", "dir:"+c.dir, "--control", "off", "--publish", "127.0.0.1:0=stream:5432@16")
+	c.address = waitMessage(t, c.host, "published").Text("addr")
+	c.enclave = launch(t, "enclave-sim", "--link", "off", "--tls", "off", "--vsock", "dir:"+c.dir, "--front", "vsock:1443", "--stream", "5432="+app)
+	waitMessage(t, c.enclave, "running")
+	c.grow(idle, relayPerConn, func() { says(t, c.address) })
+}
+
+// grow opens connections and compares what the two ends need for them with what is
+// promised.
+func (c *corridor) grow(idle, enclavePromise int64, open func()) {
+	c.t.Helper()
+	open()
+	beforeHost, beforeEnclave := memory(c.t, c.host), memory(c.t, c.enclave)
 	for range idle {
-		asks(t, c.address)
+		open()
 	}
 	for _, tt := range []struct {
 		name           string
 		grown, promise int64
 	}{
-		{"host", memory(t, c.host) - beforeHost, hostPerConn},
-		{"enclave", memory(t, c.enclave) - beforeEnclave, enclavePerConn},
+		{"host", memory(c.t, c.host) - beforeHost, hostPerConn},
+		{"enclave", memory(c.t, c.enclave) - beforeEnclave, enclavePromise},
 	} {
-		t.Logf("%s: %d bytes for each of %d connections", tt.name, tt.grown/idle, idle)
+		c.t.Logf("%s: %d bytes for each of %d connections", tt.name, tt.grown/idle, idle)
 		if tt.grown > tt.promise*idle {
-			t.Errorf("%s: %d bytes for each connection, at most %d are promised", tt.name, tt.grown/idle, tt.promise)
+			c.t.Errorf("%s: %d bytes for each connection, at most %d are promised", tt.name, tt.grown/idle, tt.promise)
 		}
+	}
+}
+
+// keeper is an app that answers a byte with a byte and keeps the connection. It
+// returns where.
+func keeper(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer conn.Close()
+				b := make([]byte, 1)
+				for { // not io.Copy, which would keep a pipe for each
+					if _, err := io.ReadFull(conn, b); err != nil {
+						return // the enclave has ended it
+					}
+					if _, err := conn.Write(b); err != nil {
+						return
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		serving.Wait()
+	})
+	return l.Addr().String()
+}
+
+// says has a byte answered on a connection that stays until the test ends.
+func says(t *testing.T, to string) {
+	t.Helper()
+	conn := dialTCP(t, to)
+	b := []byte("x")
+	if _, err := conn.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, b); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -80,7 +80,7 @@ func (f *Forwarder) accept(hard context.Context, relays *sync.WaitGroup) error {
 		c, err := f.acceptor.accept()
 		switch {
 		case err == nil:
-			relays.Go(func() { f.carry(hard, c) })
+			relays.Go(func() { f.carry(hard, c, relays) })
 		case f.acceptor.stopped():
 			return nil
 		case errors.Is(err, net.ErrClosed):
@@ -103,7 +103,10 @@ func (f *Forwarder) pause() {
 
 // carry brings one client to the app. If the app does not take it, the client is
 // reset, as it would be by the app's own machine.
-func (f *Forwarder) carry(hard context.Context, c *Conn) {
+//
+// The relay is a goroutine of its own, because it may be quiet for hours: the stack
+// of this one has grown while connecting, and stays as large as long as it runs.
+func (f *Forwarder) carry(hard context.Context, c *Conn, relays *sync.WaitGroup) {
 	ctx, cancel := context.WithTimeout(hard, dialTimeout)
 	app, err := new(net.Dialer).DialContext(ctx, f.cfg.Network, f.cfg.Address)
 	cancel()
@@ -112,6 +115,10 @@ func (f *Forwarder) carry(hard context.Context, c *Conn) {
 		c.Reset()
 		return
 	}
+	relays.Go(func() { f.relay(hard, c, app) })
+}
+
+func (f *Forwarder) relay(hard context.Context, c *Conn, app net.Conn) {
 	result, err := relay.Relay(hard, c, app, relay.Options{})
 	f.cfg.Log.Debug("connection ended", "part", "streams", "client", c.RemoteAddr().String(),
 		"downlink_bytes", result.AToB, "uplink_bytes", result.BToA, "err", err)

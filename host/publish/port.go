@@ -80,8 +80,9 @@ func (q *port) accept() {
 			continue
 		}
 		q.publisher.running.Go(func() {
-			defer q.leave(from.Addr())
-			q.carry(conn, from)
+			if !q.carry(conn, from) {
+				q.leave(from.Addr())
+			}
 		})
 	}
 }
@@ -126,19 +127,23 @@ func (q *port) pause(err error) bool {
 }
 
 // carry brings one client to an enclave. A client that cannot be brought there
-// is reset, so that it does not take the silence for an answer.
-func (q *port) carry(client net.Conn, from netip.AddrPort) {
+// is reset, so that it does not take the silence for an answer; then carry returns
+// false. Else a relay has begun, and takes the client out in the end.
+//
+// The relay is a goroutine of its own, because it may be quiet for hours: the stack
+// of this one has grown while connecting, and stays as large as long as it runs.
+func (q *port) carry(client net.Conn, from netip.AddrPort) bool {
 	p, to := q.publisher, q.plan.Load()
 	said, cids, ok := q.meant(client, to)
 	if !ok {
 		q.refuse(client, from, nameless)
-		return
+		return false
 	}
 	defer said.Release()
 	if p.waiting.Add(1) > int64(p.tuning.Load().Limits.Dials) {
 		p.waiting.Add(-1)
 		q.refuse(client, from, tooManyWaiting)
-		return
+		return false
 	}
 	call := Call{Client: from, Local: addrPortOf(client.LocalAddr()), ID: p.newID(), To: to.Spec}
 	began := time.Now()
@@ -148,21 +153,31 @@ func (q *port) carry(client net.Conn, from netip.AddrPort) {
 		q.failures.Add(1)
 		q.failed("client not carried", from.String(), err)
 		reset(client)
-		return
+		return false
 	}
-	defer leave()
 	q.dials.ObserveDuration(time.Since(began))
 	if err := q.pass(said, inside); err != nil {
 		q.failures.Add(1)
 		q.failed("client not carried", from.String(), err)
 		inside.Close()
+		leave()
 		reset(client)
-		return
+		return false
 	}
+	p.running.Go(func() {
+		defer q.leave(from.Addr())
+		defer leave()
+		q.relay(client, inside, call)
+	})
+	return true
+}
+
+func (q *port) relay(client, inside net.Conn, call Call) {
+	p := q.publisher
 	result, err := relay.Relay(p.hard, client, inside, relay.Options{
 		IdleTimeout: p.tuning.Load().IdleTimeout, AToB: &q.downlink, BToA: &q.uplink,
 	})
-	p.config.Log.Debug("connection ended", "addr", q.local, "client", from.String(), "id", call.ID,
+	p.config.Log.Debug("connection ended", "addr", q.local, "client", call.Client.String(), "id", call.ID,
 		"downlink_bytes", result.AToB, "uplink_bytes", result.BToA, "err", err)
 }
 
