@@ -16,24 +16,11 @@ import (
 // controlHandler is everything that the control address answers.
 func (h *host) controlHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", metrics.Handler(h.log,
-		metrics.Published(h.publisher.Status),
-		metrics.Enclaves(h.gateway.Enclaves),
-		metrics.Streams(h.streams.Counts),
-		metrics.Calls(h.countCalls),
-		metrics.Reports(h.telemetry.Reports),
-	))
+	h.lookAt(mux)
 	mux.Handle("/v1/config", h.running.Handler())
 	mux.Handle("/v1/config/", h.running.Handler())
 	mux.Handle("/v1/enclaves", h.balancer.Handler())
 	mux.Handle("/v1/enclaves/", h.balancer.Handler())
-	page := status.Handler(status.Config{
-		Ports: h.publisher.Status, Enclaves: h.gateway.Enclaves, Balance: h.balancer.Status, Reports: h.telemetry.Reports,
-		Now: time.Now, Log: h.log,
-	})
-	for _, path := range []string{"/{$}", "/status/", "/v1/status", "/healthz", "/readyz"} {
-		mux.Handle(path, page)
-	}
 	mux.Handle("/", api.Handler(h.forwarder("gvproxy's API"), h.gateway, api.Scope{CID: vsockconn.CIDAny}, h.log))
 	return status.RefuseStrangers(mux)
 }
@@ -54,6 +41,31 @@ func (h *host) linkHandler(cid vsockconn.CID) http.Handler {
 
 func (h *host) forwarder(by string) running.Forwarder {
 	return running.Forwarder{Publisher: h.publisher, Host: h.running, By: by}
+}
+
+// observeHandler is what those may see who may change nothing.
+func (h *host) observeHandler() http.Handler {
+	mux := http.NewServeMux()
+	h.lookAt(mux)
+	return status.RefuseStrangers(mux)
+}
+
+// lookAt adds what only tells.
+func (h *host) lookAt(mux *http.ServeMux) {
+	mux.Handle("GET /metrics", metrics.Handler(h.log,
+		metrics.Published(h.publisher.Status),
+		metrics.Enclaves(h.gateway.Enclaves),
+		metrics.Streams(h.streams.Counts),
+		metrics.Calls(h.countCalls),
+		metrics.Reports(h.telemetry.Reports),
+	))
+	page := status.Handler(status.Config{
+		Ports: h.publisher.Status, Enclaves: h.gateway.Enclaves, Balance: h.balancer.Status, Reports: h.telemetry.Reports,
+		Now: time.Now, Log: h.log,
+	})
+	for _, path := range []string{"/{$}", "/status/", "/v1/status", "/healthz", "/readyz"} {
+		mux.Handle(path, page)
+	}
 }
 
 // knows reports whether the host has to do with an enclave: it has a link, or a

@@ -44,7 +44,7 @@ func TestWhatAnEnclaveTells(t *testing.T) {
 	socket := filepath.Join(dir, "c.sock")
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, []string{"--vsock", "dir:" + dir, "--publish", "127.0.0.1:0=stream:1443@16", "--control", "unix:" + socket}, nil, io.Discard, log)
+		code <- run(ctx, []string{"--vsock", "dir:" + dir, "--publish", "127.0.0.1:0=stream:1443@16", "--control", "unix:" + socket, "--observe", "unix:" + socket + ".look"}, nil, io.Discard, log)
 	}()
 	for log.await(t, "listening")["part"] != "telemetry" {
 	}
@@ -78,6 +78,14 @@ func TestWhatAnEnclaveTells(t *testing.T) {
 	} {
 		if status, text := ask(t, socket, path); status != http.StatusOK || !strings.Contains(text, want) {
 			t.Errorf("%s: %d %s, want %q", path, status, text, want)
+		}
+	}
+	for path, want := range map[string]int{
+		"/": 200, "/metrics": 200, "/v1/status": 200, "/healthz": 200, "/readyz": 200,
+		"/services/forwarder/all": 404, "/v1/config": 404, "/v1/enclaves": 404,
+	} {
+		if status, _ := ask(t, socket+".look", path); status != want {
+			t.Errorf("%s where one may only look: %d, want %d", path, status, want)
 		}
 	}
 	stop()

@@ -92,6 +92,7 @@ type host struct {
 	reports   net.Listener   // nil if enclaves are not heard
 	calls     *egress.Server // nil if they are not let out without a link
 	control   net.Listener   // nil if there is no API
+	observe   net.Listener   // nil if nobody may look elsewhere
 	api       http.Handler
 }
 
@@ -137,6 +138,11 @@ func open(c config.Config, level *slog.LevelVar, log *slog.Logger) (_ *host, err
 		}
 		warnIfOpen(h.control.Addr(), log)
 	}
+	if c.Observe != "" {
+		if h.observe, err = api.Listen(c.Observe); err != nil {
+			return nil, err
+		}
+	}
 	return h, h.running.Start()
 }
 
@@ -153,7 +159,7 @@ func (h *host) close() {
 	if h.calls != nil {
 		h.calls.Close()
 	}
-	for _, l := range []net.Listener{h.link, h.reports, h.control} {
+	for _, l := range []net.Listener{h.link, h.reports, h.control, h.observe} {
 		if l != nil {
 			l.Close()
 		}
@@ -183,6 +189,9 @@ func (h *host) run(ctx context.Context) error {
 	}
 	if h.control != nil {
 		g.Go(func() error { return api.Serve(gctx, h.control, h.api, h.log) })
+	}
+	if h.observe != nil {
+		g.Go(func() error { return api.Serve(gctx, h.observe, h.observeHandler(), h.log) })
 	}
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {

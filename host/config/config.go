@@ -39,6 +39,7 @@ type Config struct {
 	Publish      []publish.Port
 	Enclaves     Enclaves
 	Control      string // "unix:PATH", "tcp:HOST:PORT", or "" for none
+	Observe      string // as Control
 	MTU          int
 	WriteMax     int // bytes; 0: no limit
 	LargeFrames  bool
@@ -93,6 +94,7 @@ func declare(s *settings.Set, environ []string) func() (Config, error) {
 	telemetryPort := settings.Var(s, "telemetry-port", strconv.Itoa(telemetry.Port), "VSOCK `port` on which enclaves tell how they are, or off", parseTelemetryPort)
 	egressPort := settings.Var(s, "egress-port", strconv.Itoa(stream.CallPort), "VSOCK `port` on which enclaves connect to the outside without a link, under the same rules, or off", parseTelemetryPort)
 	control := settings.Var(s, "control", DefaultControl(environ), "address of the HTTP API: `unix:PATH`, tcp:HOST:PORT or off", parseControl)
+	observe := settings.Var(s, "observe", "off", "address of the status page, metrics and probes alone, where nothing can be changed: `unix:PATH`, tcp:HOST:PORT or off", parseControl)
 	mtu := settings.Var(s, "mtu", strconv.Itoa(tapstack.DefaultMTU), "largest IP packet sent to an enclave, in `bytes`", parseMTU)
 	peer := settings.Var(s, "peer", "stock", "what enclaves that speak gvproxy's framing are: `stock`, or nitriding, which takes large frames", parsePeer)
 	writeMax := settings.Var(s, "vsock-write-max", "auto", "largest write to a link in `bytes`, or off; auto limits those to AF_VSOCK", vsockconn.ParseWriteMax)
@@ -113,7 +115,7 @@ func declare(s *settings.Set, environ []string) func() (Config, error) {
 			return Config{}, err
 		}
 		return Config{
-			Transport: *transport, LinkPort: *linkPort, Telemetry: *telemetryPort, EgressPort: *egressPort, Publish: published, Enclaves: enclaves(), Control: *control, MTU: *mtu, DNS: *resolvers,
+			Transport: *transport, LinkPort: *linkPort, Telemetry: *telemetryPort, EgressPort: *egressPort, Publish: published, Enclaves: enclaves(), Control: *control, Observe: *observe, MTU: *mtu, DNS: *resolvers,
 			WriteMax: writeMax.On((*transport).String()), LargeFrames: *peer,
 			HostLoopback: *loopback, Egress: gateway.Egress{Allow: *allow, Deny: *deny}, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
 			Published: carried(), Document: canonical(s.Values()),
