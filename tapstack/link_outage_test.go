@@ -97,3 +97,25 @@ func TestLinkBackoffStartsAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestLinkBackoffOutlastsShortSessions: a host that accepts the link and drops it
+// within a second is not asked any faster than one that refuses it.
+func TestLinkBackoffOutlastsShortSessions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		longest := time.Duration(0)
+		for range 40 {
+			h := r.acceptUp()
+			<-time.After(900 * time.Millisecond)
+			h.Close()
+			lost := time.Now()
+			h = r.accept()
+			longest = max(longest, time.Since(lost))
+			h.Close() // before it is up
+		}
+		if longest < 500*time.Millisecond {
+			t.Errorf("the longest of 40 delays is %v: sessions of 0.9 s start it again", longest)
+		}
+	})
+}

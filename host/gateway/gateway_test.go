@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds what must happen; nothing waits for it to pass.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // A site is a running Gateway on a simulated VSOCK.
 type site struct {
