@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/enclave/egress"
+	"github.com/corridor-enclave/corridor/tapstack/exposition"
 )
 
 const (
@@ -177,6 +179,10 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, ownPort string) {
 	}
 	defer p.serving.Done()
 	to, ok := p.destinationOf(r.Host, ownPort)
+	if !ok && r.URL.Path == "/metrics" && isOwn(r.Host, ownPort) {
+		p.serveMetrics(w)
+		return
+	}
 	if !ok {
 		refuse(w, http.StatusMisdirectedRequest, "http_request_denied", "the Host field is not NAME"+p.cfg.Suffix)
 		return
@@ -214,6 +220,28 @@ func (p *Proxy) destinationOf(host, ownPort string) (egress.Destination, bool) {
 	}
 	to, err := egress.ParseDestination(name, uint16(n))
 	return to, err == nil
+}
+
+// isOwn reports whether a Host field names the proxy itself, as those do who look
+// at its metrics.
+func isOwn(host, ownPort string) bool {
+	name, port, err := net.SplitHostPort(host)
+	addr, aerr := netip.ParseAddr(name)
+	return err == nil && aerr == nil && port == ownPort && addr.IsLoopback()
+}
+
+// serveMetrics tells whoever is inside what each destination cost.
+func (p *Proxy) serveMetrics(w http.ResponseWriter) {
+	page := exposition.NewPage()
+	for destination, c := range p.Counts() {
+		to := exposition.With("destination", destination)
+		page.Counter("corridor_egress_requests_total", "Requests for a destination.", float64(c.Requests), to)
+		page.Counter("corridor_egress_connections_total", "Connections made to a destination, each with a handshake.", float64(c.Connections), to)
+		page.Counter("corridor_egress_failures_total", "Requests that a destination did not answer.", float64(c.Failures), to)
+		page.Counter("corridor_egress_refused_total", "Requests that were not passed on for another reason.", float64(c.Refused), to)
+	}
+	w.Header().Set("Content-Type", exposition.ContentType)
+	_, _ = page.WriteTo(w) // whoever does not take it asks again
 }
 
 // refuse answers in the way of package revproxy.

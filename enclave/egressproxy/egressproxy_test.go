@@ -190,6 +190,34 @@ func TestHandshakesArePaidOnce(t *testing.T) {
 	}
 }
 
+// TestMetrics are for whoever is inside, and have a line for each destination.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, func(http.ResponseWriter, *http.Request) {})
+	_, client := newProxy(t, o, egressproxy.Config{})
+	for _, name := range []string{"a", "b", "a"} {
+		get(t, client, "http://"+name+".example.com.corridor/")
+	}
+	conn, err := client.Transport.(*http.Transport).DialContext(t.Context(), "tcp", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := conn.RemoteAddr().String()
+	conn.Close()
+	if status, _, _ := get(t, client, "http://elsewhere.example/metrics"); status != http.StatusMisdirectedRequest {
+		t.Errorf("metrics for another name: %d", status)
+	}
+	_, page, _ := get(t, client, "http://"+own+"/metrics")
+	for _, line := range []string{
+		`corridor_egress_requests_total{destination="a.example.com:443"} 2`, `corridor_egress_connections_total{destination="a.example.com:443"} 1`,
+		`corridor_egress_requests_total{destination="b.example.com:443"} 1`, `corridor_egress_failures_total{destination="b.example.com:443"} 0`,
+	} {
+		if !strings.Contains(page, line+"\n") {
+			t.Errorf("no line %s in\n%s", line, page)
+		}
+	}
+}
+
 // TestOwnPortMeans443: an app that was given http://NAME.corridor:OURS/ means the
 // server, not a port of it.
 func TestOwnPortMeans443(t *testing.T) {
