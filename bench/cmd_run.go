@@ -44,6 +44,7 @@ type runSettings struct {
 	seed                    *uint64
 	full, pin, syscalls     *bool
 	kernelVSOCK             *bool
+	within                  *time.Duration
 }
 
 func declareRun(s *settings.Set, self, which string) runSettings {
@@ -61,6 +62,7 @@ func declareRun(s *settings.Set, self, which string) runSettings {
 		seed:        settings.Var(s, "seed", "1", "`number` that determines the order and the intervals", parseSeed),
 		full:        settings.Bool(s, "full", "measure every hop, in ten rounds unless told otherwise"),
 		kernelVSOCK: settings.Bool(s, "kernel-vsock", "have both ends meet by the kernel's VSOCK, whose ports are then taken: what bench vm does in its machine"),
+		within:      settings.Var(s, "within", "0s", "how `long` all rounds together may take: leave out those for which there is no time; 0s: all of them", time.ParseDuration),
 		pin:         settings.Bool(s, "pin", "give the generators the last core, and the others to what they load"),
 		syscalls:    settings.Bool(s, "syscalls", "count all system calls, which costs each of them some 100 ns; needs root"),
 	}
@@ -97,7 +99,7 @@ func runHops(ctx context.Context, command, which string, args, environ []string,
 		Title: "bench " + command, Command: slices.Concat([]string{"bench", command}, args),
 		Hops: chosen, Variants: *rs.variants, Loads: *rs.loads,
 		Rounds: *rs.rounds, Seconds: *rs.seconds, Warmup: *rs.warmup, Seed: *rs.seed,
-		Tools: hops.Tools{Bin: *rs.bin, KernelVSOCK: *rs.kernelVSOCK}, Pin: *rs.pin, Syscalls: *rs.syscalls,
+		Tools: hops.Tools{Bin: *rs.bin, KernelVSOCK: *rs.kernelVSOCK}, Pin: *rs.pin, Within: *rs.within, Syscalls: *rs.syscalls,
 	}, progress)
 	if r == nil {
 		return err
@@ -125,10 +127,13 @@ func (rs runSettings) show(r *report.Report, chosen []hops.Hop, stdout io.Writer
 	return errors.Join(errs...)
 }
 
-// failedEverywhere is an error if a result has not one sample that counts: the exit
-// code must not say that all is well.
+// failedEverywhere is an error if there is no result, or one has not one sample that
+// counts: the exit code must not say that all is well.
 func failedEverywhere(r *report.Report) error {
 	var errs []error
+	if len(r.Results) == 0 {
+		errs = append(errs, errors.New("bench: nothing could be measured"))
+	}
 	for _, result := range r.Results {
 		if len(result.Samples) > 0 && len(result.Summary) == 0 {
 			errs = append(errs, fmt.Errorf("bench: %s: no sample succeeded: %s", result.Key(), result.Samples[0].Failure))

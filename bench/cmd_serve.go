@@ -22,7 +22,7 @@ func runServe(ctx context.Context, args, environ []string, stdout io.Writer) err
 	s := settings.New("bench serve")
 	text := func(v string) (string, error) { return v, nil }
 	kind := settings.Var(s, "kind", string(servers.Null), fmt.Sprintf("which `server`: %v", servers.Kinds()), parseServer)
-	listen := settings.Var(s, "listen", "tcp:127.0.0.1:0", "`address` to serve on, tcp:HOST:PORT or unix:PATH", parseListen)
+	listen := settings.Var(s, "listen", "tcp:127.0.0.1:0", "`address` to serve on, tcp:HOST:PORT, unix:PATH or vsock:PORT", parseServed)
 	to := settings.Var(s, "to", "", "`address` to pass on to, HOST:PORT or a unix socket's path", text)
 	cert := settings.Var(s, "cert", "", "`file` with a certificate and its key: serve TLS", text)
 	metrics := settings.Var(s, "metrics", "", "unix `socket` to tell Prometheus on what this process takes", text)

@@ -96,6 +96,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	err := command(ctx, args[1:], environ, stdout)
 	var u usageError
 	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintf(stderr, "bench %s: stopped by a signal\n", args[0])
+		return exitFailed
 	case errors.As(err, &u):
 		fmt.Fprintf(stderr, "bench %s: %v\n", args[0], err)
 		return exitUsage
@@ -142,7 +145,7 @@ func runDemo(ctx context.Context, args, environ []string, stdout io.Writer) erro
 
 func runApp(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	s := settings.New("bench app")
-	listen := settings.Var(s, "listen", "tcp:127.0.0.1:8081", "`address` to serve on, tcp:HOST:PORT, unix:PATH or vsock:PORT", parseListen)
+	listen := settings.Var(s, "listen", "tcp:127.0.0.1:8081", "`address` to serve on, tcp:HOST:PORT, unix:PATH or vsock:PORT", parseServed)
 	if done, err := load(s, args, environ, stdout); done {
 		return err
 	}
@@ -171,7 +174,7 @@ type listenAddr struct{ network, address string }
 func (a listenAddr) Network() string { return a.network }
 func (a listenAddr) String() string  { return a.address }
 
-// listenOn listens as parseListen understood it.
+// listenOn listens as parseServed understood it.
 func listenOn(a net.Addr) (net.Listener, error) {
 	if a.Network() != "vsock" {
 		return net.Listen(a.Network(), a.String())
@@ -185,13 +188,20 @@ func listenOn(a net.Addr) (net.Listener, error) {
 
 func parseListen(v string) (net.Addr, error) {
 	network, address, ok := strings.Cut(v, ":")
-	if !ok || address == "" || network != "tcp" && network != "unix" && network != "vsock" {
-		return nil, errors.New("none of tcp:HOST:PORT, unix:PATH, vsock:PORT")
-	}
-	if network == "vsock" {
-		if _, err := strconv.ParseUint(address, 10, 32); err != nil {
-			return nil, errors.New("not a port of VSOCK")
-		}
+	if !ok || address == "" || network != "tcp" && network != "unix" {
+		return nil, errors.New("neither tcp:HOST:PORT nor unix:PATH")
 	}
 	return listenAddr{network, address}, nil
+}
+
+// parseServed is parseListen for those that serve on VSOCK too.
+func parseServed(v string) (net.Addr, error) {
+	port, ok := strings.CutPrefix(v, "vsock:")
+	if !ok {
+		return parseListen(v)
+	}
+	if _, err := strconv.ParseUint(port, 10, 32); err != nil {
+		return nil, errors.New("not a port of VSOCK")
+	}
+	return listenAddr{"vsock", port}, nil
 }

@@ -3,6 +3,7 @@ package measure
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/corridor-enclave/corridor/bench/hops"
 	"github.com/corridor-enclave/corridor/bench/report"
@@ -27,10 +28,11 @@ func (r *run) freshHop(ctx context.Context, h hops.Hop) error {
 	}()
 	rng := r.order()
 	for round := range r.plan.Rounds {
+		began := time.Now()
 		for _, i := range rng.Perm(len(results)) {
 			err := r.fresh(ctx, h.Variants[i], results[i], round)
 			if missing := (*hops.Missing)(nil); errors.As(err, &missing) {
-				r.skip(h.Name, h.Variants[i].Name, err)
+				r.skip(h.Name, h.Variants[i].Name, "", err)
 				r.total -= len(h.Loads) * (r.plan.Rounds - round)
 				results[i] = nil
 				continue
@@ -38,6 +40,12 @@ func (r *run) freshHop(ctx context.Context, h hops.Hop) error {
 			if err != nil {
 				return err
 			}
+		}
+		if r.late(h.Name, round, time.Since(began)) {
+			for _, of := range results {
+				r.total -= len(of) * (r.plan.Rounds - round - 1)
+			}
+			break
 		}
 	}
 	r.progress.Step(r.done, r.total, "")

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/corridor-enclave/corridor/bench/cores"
@@ -28,6 +29,9 @@ type Plan struct {
 	Seconds, Warmup int
 	Seed            uint64
 	Tools           hops.Tools
+	// Within is how long the rounds may take; 0 means as long as they do. Each hop has
+	// its share, by the number of its samples, and leaves out rounds that would exceed it.
+	Within time.Duration
 	// Syscalls counts system calls, which costs each of them a little.
 	Syscalls bool
 	// Pin gives the generators the last core, and the others to all else.
@@ -51,7 +55,8 @@ type run struct {
 	drivers  drivers
 	done     int
 	total    int
-	last     string // what the last sample said, in few words
+	last     string    // what the last sample said, in few words
+	deadline time.Time // of the hop under way; zero if there is none
 }
 
 // A cell is one load on one variant that runs.
@@ -99,7 +104,12 @@ func Run(ctx context.Context, plan Plan, progress Progress) (_ *report.Report, e
 		chosen = append(chosen, h)
 		r.total += len(h.Loads) * len(h.Variants) * plan.Rounds
 	}
+	began, all, sofar := time.Now(), r.total, 0
 	for _, h := range chosen {
+		sofar += len(h.Loads) * len(h.Variants) * plan.Rounds
+		if plan.Within > 0 && all > 0 {
+			r.deadline = began.Add(time.Duration(float64(plan.Within) * float64(sofar) / float64(all)))
+		}
 		if err = r.hop(ctx, h); err != nil {
 			break
 		}
@@ -139,7 +149,7 @@ func (r *run) choose(h hops.Hop) hops.Hop {
 		}
 		have, err := r.drivers.generator(l)
 		if err != nil {
-			r.skip(h.Name, "", fmt.Errorf("%s: %w", l.Name, err))
+			r.skip(h.Name, "", l.Name+": ", err)
 			continue
 		}
 		l.Generator = have
@@ -158,14 +168,14 @@ func named(names []string, name string) bool {
 	return len(names) == 0
 }
 
-// skip notes what could not be had.
-func (r *run) skip(hop, variant string, err error) {
-	s := report.Skipped{Hop: hop, Variant: variant, Reason: err.Error()}
+// skip notes what could not be had: a variant, or the load that which names.
+func (r *run) skip(hop, variant, which string, err error) {
+	s := report.Skipped{Hop: hop, Variant: variant, Reason: which + err.Error()}
 	if missing := (*hops.Missing)(nil); errors.As(err, &missing) {
-		s.Reason, s.Remedy = "needs "+missing.What, missing.Remedy
+		s.Reason, s.Remedy = which+"needs "+missing.What, missing.Remedy
 	}
 	r.report.Skipped = append(r.report.Skipped, s)
-	r.progress.Note(fmt.Sprintf("skipped %s/%s: %v", hop, variant, err))
+	r.progress.Note(fmt.Sprintf("skipped %s: %s%v", strings.TrimSuffix(hop+"/"+variant, "/"), which, err))
 }
 
 // hop measures one hop: everything that is compared runs at the same time, and is
@@ -187,7 +197,7 @@ func (r *run) hop(ctx context.Context, h hops.Hop) (err error) {
 			return errors.Join(ctx.Err(), stop(running))
 		}
 		if startErr != nil {
-			r.skip(h.Name, v.Name, startErr)
+			r.skip(h.Name, v.Name, "", startErr)
 			r.total -= len(h.Loads) * r.plan.Rounds
 			continue
 		}
@@ -232,14 +242,30 @@ func (r *run) warmUp(ctx context.Context, cells []cell) error {
 func (r *run) rounds(ctx context.Context, cells []cell) error {
 	rng := r.order()
 	for round := range r.plan.Rounds {
+		began := time.Now()
 		for _, i := range rng.Perm(len(cells)) {
 			if err := r.take(ctx, cells[i], round); err != nil {
 				return err
 			}
 		}
+		if len(cells) > 0 && r.late(cells[0].result.Hop, round, time.Since(began)) {
+			r.total -= len(cells) * (r.plan.Rounds - round - 1)
+			break
+		}
 	}
 	r.progress.Step(r.done, r.total, "")
 	return nil
+}
+
+// late says that one more round, which takes as long as the last one, would end behind
+// the hop's deadline.
+func (r *run) late(hop string, round int, took time.Duration) bool {
+	done := round + 1
+	if r.deadline.IsZero() || done == r.plan.Rounds || time.Now().Add(took).Before(r.deadline) {
+		return false
+	}
+	r.warning("%s: %d of %d rounds: more would have taken too long", hop, done, r.plan.Rounds)
+	return true
 }
 
 func (r *run) order() *rand.Rand {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -119,6 +120,19 @@ func checkResult(t *testing.T, result report.Result) {
 		if s := result.Summary[m]; s.N != 2 || s.Median <= 0 {
 			t.Errorf("%s: %s is %+v", result.Key(), m, s)
 		}
+	}
+}
+
+// TestWithin: rounds for which there is no time are left out, and that is said.
+func TestWithin(t *testing.T) {
+	t.Parallel()
+	b := &book{}
+	r, err := measure.Run(t.Context(), measure.Plan{Hops: find(t, "verify"), Rounds: 3, Seconds: 1, Seed: 1, Within: time.Millisecond}, b)
+	if err != nil || len(r.Results) != 1 || len(r.Results[0].Samples) != 1 || !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "1 of 3 rounds") }) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if last := b.steps[len(b.steps)-1]; last != "1/1" {
+		t.Errorf("the last step is %s of %v", last, b.steps)
 	}
 }
 
