@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"github.com/corridor-enclave/corridor/host/ctl"
 	"github.com/corridor-enclave/corridor/host/egress"
 	"github.com/corridor-enclave/corridor/host/gateway"
+	"github.com/corridor-enclave/corridor/host/handover"
 	"github.com/corridor-enclave/corridor/host/publish"
 	"github.com/corridor-enclave/corridor/host/running"
 	"github.com/corridor-enclave/corridor/host/streams"
@@ -48,6 +50,9 @@ func main() {
 // run is main without the process: it returns the exit code when ctx has ended
 // and everything has stopped, or when something failed.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "upgrade" {
+		args = append([]string{"ctl"}, args...)
+	}
 	if len(args) > 0 && args[0] == "ctl" {
 		c := ctl.Command{Args: args[1:], Control: config.DefaultControl(environ), Stdin: os.Stdin, Stdout: stdout, Stderr: stderr}
 		return c.Run(ctx)
@@ -64,10 +69,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	level := &slog.LevelVar{}
 	level.Set(c.LogLevel)
 	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
-	h, err := open(c, level, log)
-	if err == nil {
-		err = h.run(ctx)
-	}
+	err = serve(ctx, c, args, environ, level, log)
 	if err != nil {
 		log.Error("host failed", "err", err)
 		return exitFailed
@@ -76,12 +78,35 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return exitStopped
 }
 
+// serve runs a host, a new one or one that goes on for another process.
+func serve(ctx context.Context, c config.Config, args, environ []string, level *slog.LevelVar, log *slog.Logger) error {
+	s, err := newStart(args, environ)
+	if err != nil {
+		return err
+	}
+	c, state, err := s.resume(c)
+	if err != nil {
+		return err
+	}
+	level.Set(c.LogLevel)
+	h, err := open(c, s, state, level, log)
+	if err != nil {
+		return err
+	}
+	return h.run(ctx)
+}
+
 // A host is everything that runs, with its listeners open.
 type host struct {
 	log       *slog.Logger
 	level     *slog.LevelVar // of the log
 	running   *running.Host
-	linkAPI   atomic.Bool // whether enclaves may publish ports
+	start     *start
+	linkReady chan struct{} // closed once no other process has the enclaves' links
+	stop      context.CancelFunc
+	upgrading sync.Mutex
+	successor *handover.Successor // nil until there is one; belongs to upgrading
+	linkAPI   atomic.Bool         // whether enclaves may publish ports
 	gateway   *gateway.Gateway
 	publisher *publish.Publisher
 	balancer  *balance.Balancer
@@ -97,27 +122,28 @@ type host struct {
 }
 
 // open opens every listener, or none.
-func open(c config.Config, level *slog.LevelVar, log *slog.Logger) (_ *host, err error) {
-	h := &host{log: log, level: level}
+func open(c config.Config, s *start, state running.State, level *slog.LevelVar, log *slog.Logger) (_ *host, err error) {
+	h := &host{log: log, level: level, start: s, linkReady: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			h.close()
 		}
 	}()
+	c.Transport = handedTransport{c.Transport, s.sockets}
 	plainMaxFrame := 0 // what its MTU needs
 	if c.LargeFrames {
 		plainMaxFrame = tapstack.MaxFrame
 	}
 	h.gateway = gateway.New(gateway.Config{
-		MTU: c.MTU, WriteMax: c.WriteMax, PlainMaxFrame: plainMaxFrame, Grace: c.Grace, DNS: c.DNS, HostLoopback: c.HostLoopback, Egress: c.Egress, Log: log,
+		MTU: c.MTU, WriteMax: c.WriteMax, PlainMaxFrame: plainMaxFrame, Grace: c.Grace, DNS: c.DNS, HostLoopback: c.HostLoopback, IPv6: c.IPv6, Egress: c.Egress, Log: log,
 		LinkAPI: h.linkHandler,
 	})
 	h.streams = streams.New(streams.Config{Transport: c.Transport, Ready: c.Published.Ready, Log: log})
 	h.balancer = balance.New(balance.Config{Check: h.check, Log: log})
 	h.publisher = publish.New(publish.Config{
-		Only: h.gateway.Only, Link: h.dialLink, Stream: h.dialStream, Balancer: h.balancer, Tuning: tuningOf(c), Log: log,
+		Only: h.only, Listen: s.listenPort, LinkReady: h.linkReady, Link: h.dialLink, Stream: h.dialStream, Balancer: h.balancer, Tuning: tuningOf(c), Log: log,
 	})
-	h.running = running.New(running.State{Document: c.Document, File: c.File}, h.prepare, log)
+	h.running = running.New(state, h.prepare, log)
 	h.telemetry = telemetry.New(telemetry.Config{Known: h.knows, Now: time.Now, Log: log})
 	h.api = h.controlHandler()
 
@@ -133,7 +159,7 @@ func open(c config.Config, level *slog.LevelVar, log *slog.Logger) (_ *host, err
 		return nil, err
 	}
 	if c.Control != "" {
-		if h.control, err = api.Listen(c.Control); err != nil {
+		if h.control, err = s.listenControl(c.Control); err != nil {
 			return nil, err
 		}
 		warnIfOpen(h.control.Addr(), log)
@@ -172,15 +198,18 @@ func (h *host) close() {
 func (h *host) run(ctx context.Context) error {
 	linkCtx, closeLink := context.WithCancel(context.WithoutCancel(ctx))
 	defer closeLink()
+	ctx, h.stop = context.WithCancel(ctx)
+	defer h.stop()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return h.gateway.Run(linkCtx, h.link) })
 	g.Go(func() error { return h.streams.Run(linkCtx) })
 	g.Go(func() error { return h.balancer.Run(linkCtx) })
 	g.Go(func() error {
 		defer closeLink()
-		return h.publisher.Run(gctx)
+		return h.publish(gctx)
 	})
-	g.Go(func() error { return h.reloadOnHangup(gctx) })
+	g.Go(func() error { return h.heedSignals(gctx) })
+	g.Go(func() error { return h.takeOver(gctx) })
 	if h.reports != nil {
 		g.Go(func() error { return h.telemetry.Run(linkCtx, h.reports) })
 	}

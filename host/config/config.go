@@ -45,6 +45,7 @@ type Config struct {
 	LargeFrames  bool
 	DNS          []netip.AddrPort // empty: the host's own resolvers
 	HostLoopback bool
+	IPv6         gateway.IPv6
 	Egress       gateway.Egress
 	LinkAPI      bool
 	Grace        time.Duration
@@ -101,6 +102,7 @@ func declare(s *settings.Set, environ []string) func() (Config, error) {
 	resolvers := settings.List(s, "dns", "resolver for the enclaves' queries, `ADDR[:PORT]` (default: those of /etc/resolv.conf)", parseResolver)
 	loopback := settings.Var(s, "host-loopback", "off", "let enclaves reach this host's 127.0.0.1 as "+tapstack.HostAliasAddr().String()+", `on|off`", settings.OnOff)
 	allow := settings.List(s, "egress-allow", "where enclaves may connect to, and nowhere else: `ADDR[/BITS][:PORT[-PORT]]`, or NAME or *.NAME with or without ports", gateway.ParseDestination)
+	ipv6 := settings.Var(s, "ipv6", "auto", "IPv6 for enclaves, `auto`, on or off; auto gives it while this host has a route to the IPv6 internet", gateway.ParseIPv6)
 	deny := settings.List(s, "egress-deny", "where enclaves may not connect to, even if it is allowed: `DESTINATION`, as for egress-allow", gateway.ParseDestination)
 	linkAPI := settings.Var(s, "link-api", "off", "let enclaves publish ports of this host for themselves, `on|off`", settings.OnOff)
 	grace := settings.Var(s, "grace", "30s", "how long an enclave's flows outlive its link, a `duration`", parseDuration)
@@ -117,7 +119,7 @@ func declare(s *settings.Set, environ []string) func() (Config, error) {
 		return Config{
 			Transport: *transport, LinkPort: *linkPort, Telemetry: *telemetryPort, EgressPort: *egressPort, Publish: published, Enclaves: enclaves(), Control: *control, Observe: *observe, MTU: *mtu, DNS: *resolvers,
 			WriteMax: writeMax.On((*transport).String()), LargeFrames: *peer,
-			HostLoopback: *loopback, Egress: gateway.Egress{Allow: *allow, Deny: *deny}, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
+			HostLoopback: *loopback, IPv6: *ipv6, Egress: gateway.Egress{Allow: *allow, Deny: *deny}, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
 			Published: carried(), Document: canonical(s.Values()),
 		}, nil
 	}
