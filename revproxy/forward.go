@@ -129,7 +129,7 @@ func (p *Proxy) deliver(w http.ResponseWriter, x *exchange, res *http.Response) 
 	}
 	w.WriteHeader(res.StatusCode)
 	if res.Body != http.NoBody {
-		if err := p.copyBody(w, res); err != nil {
+		if err := p.copyBody(w, x, res); err != nil {
 			return err
 		}
 	}
@@ -140,7 +140,7 @@ func (p *Proxy) deliver(w http.ResponseWriter, x *exchange, res *http.Response) 
 
 // copyBody copies the body of an answer, and keeps nothing of it back while the
 // app pauses.
-func (p *Proxy) copyBody(w http.ResponseWriter, res *http.Response) error {
+func (p *Proxy) copyBody(w http.ResponseWriter, x *exchange, res *http.Response) error {
 	buf := p.buffers.Get()
 	defer p.buffers.Put(buf)
 	control := http.NewResponseController(w)
@@ -149,10 +149,14 @@ func (p *Proxy) copyBody(w http.ResponseWriter, res *http.Response) error {
 		_ = control.Flush() // a client that is gone is noticed by the next Write
 	}
 	var written int64
+	piece := bufferSize
+	if x.in.ProtoMajor == 2 {
+		piece = recordSize
+	}
 	for {
 		n, err := res.Body.Read(buf)
 		if n > 0 {
-			if _, werr := w.Write(buf[:n]); werr != nil {
+			if werr := writeIn(w, buf[:n], piece); werr != nil {
 				return werr
 			}
 			// The last piece of a known length is sent with the end of the answer.
@@ -232,4 +236,20 @@ func upgradeOf(h http.Header) string {
 		return ""
 	}
 	return h.Get("Upgrade")
+}
+
+// recordSize is what a DATA frame of HTTP/2 may hold to fit into one TLS record
+// with its head of 9 bytes. One byte more costs a record and a system call of its own.
+const recordSize = 16<<10 - 9
+
+// writeIn writes p in pieces.
+func writeIn(w io.Writer, p []byte, size int) error {
+	for len(p) > 0 {
+		n, err := w.Write(p[:min(size, len(p))])
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -121,3 +122,20 @@ func FuzzTarget(f *testing.F) {
 		}
 	})
 }
+
+// Pieces of an answer to HTTP/2 fit into one TLS record each, with a frame's head.
+func TestWritesInPieces(t *testing.T) {
+	t.Parallel()
+	var sizes []int
+	w := writerFunc(func(p []byte) (int, error) { sizes = append(sizes, len(p)); return len(p), nil })
+	if err := writeIn(w, make([]byte, 2*recordSize+1), recordSize); err != nil || !slices.Equal(sizes, []int{16375, 16375, 1}) {
+		t.Errorf("%v, %v", sizes, err)
+	}
+	if err := writeIn(writerFunc(func([]byte) (int, error) { return 0, io.ErrClosedPipe }), make([]byte, 1), 1); err != io.ErrClosedPipe {
+		t.Errorf("error %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -71,6 +71,7 @@ func (p *Proxy) NewLane(c LaneConfig) (*Lane, error) {
 	if c.Server == nil {
 		return nil, errors.New("revproxy: a lane without a server")
 	}
+	c.Off = c.Off || p.config.Outward // it has rules of its own
 	for _, m := range p.apps.members {
 		if m.lines == nil {
 			c.Off = true // HTTP/2, or another way to the app
