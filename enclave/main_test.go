@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -141,20 +142,36 @@ func launch(t *testing.T, name string, args ...string) *simulation {
 // wait reads the log up to a record with this message, and part if there is one.
 func (s *simulation) wait(msg, part string) map[string]any {
 	s.t.Helper()
+	return s.waitFor(msg, func(r map[string]any) bool { return r["msg"] == msg && (part == "" || r["part"] == part) })
+}
+
+// waitAll reads the log until each message, or line of the app's, was there, in
+// whatever order: parts that run do not wait for each other.
+func (s *simulation) waitAll(msgs ...string) {
+	s.t.Helper()
+	missing := slices.Clone(msgs)
+	s.waitFor(fmt.Sprint(msgs), func(r map[string]any) bool {
+		missing = slices.DeleteFunc(missing, func(msg string) bool { return r["msg"] == msg || r["text"] == msg })
+		return len(missing) == 0
+	})
+}
+
+func (s *simulation) waitFor(what string, found func(map[string]any) bool) map[string]any {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
 	for {
 		select {
 		case r, ok := <-s.records:
 			if !ok {
-				s.t.Fatalf("ended before it said %q; it said:\n%s", msg, &s.seen)
+				s.t.Fatalf("ended before it said %s; it said:\n%s", what, &s.seen)
 			}
 			fmt.Fprintln(&s.seen, r)
-			if r["msg"] == msg && (part == "" || r["part"] == part) {
+			if found(r) {
 				return r
 			}
 		case <-ctx.Done():
-			s.t.Fatalf("has not said %q; it said:\n%s", msg, &s.seen)
+			s.t.Fatalf("has not said %s; it said:\n%s", what, &s.seen)
 		}
 	}
 }
@@ -181,8 +198,7 @@ func TestSignals(t *testing.T) {
 	t.Run("first drains", func(t *testing.T) {
 		t.Parallel()
 		s := launch(t, "enclave-sim", "--link", "off", "--tls", "off", "--front", "tcp:127.0.0.1:0", "--", "sleep", "1000")
-		s.wait("listening", "front")
-		s.wait("app started", "")
+		s.waitAll("listening", "app started")
 		s.signal(syscall.SIGTERM)
 		s.wait("app ended", "")
 		if code := s.exit(); code != 0 {
@@ -193,10 +209,7 @@ func TestSignals(t *testing.T) {
 		t.Parallel()
 		s := launch(t, "enclave-sim", "--link", "off", "--tls", "off", "--front", "tcp:127.0.0.1:0",
 			"--", "sh", "-c", `trap "" TERM; echo deaf; while :; do sleep 1; done`)
-		s.wait("listening", "front")
-		for s.wait("app output", "")["text"] != "deaf" {
-			continue
-		}
+		s.waitAll("listening", "deaf")
 		s.signal(syscall.SIGINT)
 		s.wait("draining", "front")
 		s.signal(syscall.SIGTERM)
