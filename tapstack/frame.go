@@ -149,6 +149,20 @@ func (fr *FrameReader) Next() ([]byte, error) {
 	}
 }
 
+// Ready reports whether the next frame has been read as a whole, so that Next will
+// not wait for it. It looks no further than the next record.
+func (fr *FrameReader) Ready() bool {
+	b := fr.buf[fr.start:fr.end]
+	if len(b) < fr.framing.header() {
+		return false
+	}
+	if fr.framing == Plain {
+		return len(b) >= plainHeader+int(binary.LittleEndian.Uint16(b))
+	}
+	word := binary.LittleEndian.Uint32(b)
+	return word>>typeShift == typeFrame && len(b) >= extendedHeader+int(word&(1<<typeShift-1))
+}
+
 // cutPlain takes the first frame off the buffer, if it is there.
 func (fr *FrameReader) cutPlain() (frame []byte, missing bool, err error) {
 	b := fr.buf[fr.start:fr.end]

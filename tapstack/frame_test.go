@@ -151,6 +151,31 @@ func TestReadFrameAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestReady: it says true exactly if Next needs no more bytes.
+func TestReady(t *testing.T) {
+	t.Parallel()
+	for _, framing := range []tapstack.Framing{tapstack.Plain, tapstack.Extended} {
+		one := tapstack.AppendFrame(nil, make([]byte, 42))
+		if framing == tapstack.Extended {
+			one = make([]byte, 4+tapstack.OffloadHeader+42)
+			tapstack.PutExtended(one, 42)
+		}
+		for cut := range len(one) + 1 {
+			stream := append(bytes.Clone(one), one[:cut]...)
+			frames := tapstack.NewFrameReader(bytes.NewReader(stream), framing, tapstack.MaxFrame)
+			if frames.Ready() {
+				t.Error("ready before anything was read")
+			}
+			if _, err := frames.Next(); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := frames.Ready(), cut == len(one); got != want {
+				t.Errorf("%s, %d bytes of %d: Ready is %v", framing, cut, len(one), got)
+			}
+		}
+	}
+}
+
 // FuzzReadFrame: what is accepted is exactly what AppendFrame writes, frame for
 // frame, and nothing is lost or read twice.
 func FuzzReadFrame(f *testing.F) {

@@ -35,8 +35,6 @@ const (
 // What the stack has no use for is dropped and counted; the stack itself
 // decides about the rest. The frame is copied.
 func (s *Stack) input(frame []byte) {
-	s.counts.uplinkFrames.Add(1)
-	s.counts.uplinkBytes.Add(uint64(len(frame)))
 	switch protocol := header.Ethernet(frame).Type(); protocol {
 	case arp.ProtocolNumber:
 		s.inputARP(frame)

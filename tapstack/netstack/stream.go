@@ -119,6 +119,8 @@ func (s *Stack) forgetStream(st *stream) {
 func (s *Stack) readStream(st *stream, f tapstack.Framing) error {
 	frames := tapstack.NewFrameReader(st.conn, f, tapstack.MaxFrame)
 	frames.OnControl(st.pulse.Control)
+	received := newCoalescer(s.input)
+	defer received.flush()
 	for {
 		frame, err := frames.Next()
 		if err != nil {
@@ -127,9 +129,14 @@ func (s *Stack) readStream(st *stream, f tapstack.Framing) error {
 		st.pulse.Heard()
 		if tapstack.CheckOffload(frame) != nil {
 			s.counts.dropOffload.Add(1)
+			if !frames.Ready() {
+				received.flush()
+			}
 			continue
 		}
-		s.input(frame[tapstack.OffloadHeader:])
+		s.counts.uplinkFrames.Add(1)
+		s.counts.uplinkBytes.Add(uint64(len(frame) - tapstack.OffloadHeader))
+		received.add(frame[tapstack.OffloadHeader:], frames.Ready())
 	}
 }
 
