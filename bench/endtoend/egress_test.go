@@ -62,23 +62,24 @@ func newOutsideTLS(t *testing.T, dir string) *outsideTLS {
 // the loopback of the enclave.
 type ways struct{ socks, connect, proxy string }
 
-// newEgressCorridor has no link. The host lets the enclave reach its loopback, and
+// newEgressCorridor has no link unless asked for one. The host lets the enclave reach its loopback, and
 // the enclave lets itself reach one name on one port.
 //
 // far is the folder in which the enclave looks for VSOCK: dir, unless there is
 // something between the two.
-func newEgressCorridor(t *testing.T, o *outsideTLS, dir, far string, hostArgs ...string) (*corridor, ways) {
+func newEgressCorridor(t *testing.T, o *outsideTLS, dir, far string, enclaveArgs ...string) (*corridor, ways) {
 	t.Helper()
 	c := &corridor{t: t, dir: dir}
 	publish := func(port int) string { return fmt.Sprintf("127.0.0.%d:0=stream:%d@16", port-7000+1, port) }
-	c.host = launch(t, "host", append([]string{
-		"--vsock", "dir:" + dir, "--control", "off", "--host-loopback", "on",
-		"--publish", publish(7001), "--publish", publish(7002), "--publish", publish(7003),
-	}, hostArgs...)...)
-	c.enclave = launch(t, "enclave-sim", "--isolate", "--link", "off", "--vsock", "dir:"+far, "--fqdn", fqdn,
+	c.host = launch(t, "host", "--vsock", "dir:"+dir, "--control", "off", "--host-loopback", "on", "--egress-deny", "denied.example",
+		"--publish", publish(7001), "--publish", publish(7002), "--publish", publish(7003))
+	if enclaveArgs == nil {
+		enclaveArgs = []string{"--link", "off"}
+	}
+	c.enclave = launch(t, "enclave-sim", append(enclaveArgs, "--isolate", "--vsock", "dir:"+far, "--fqdn", fqdn,
 		"--stream", "7001=127.0.0.1:1080", "--stream", "7002=127.0.0.1:3128", "--stream", "7003=127.0.0.1:3129",
 		"--socks", "127.0.0.1:1080", "--http-connect", "127.0.0.1:3128", "--egress-proxy", "127.0.0.1:3129", "--egress-roots", o.roots,
-		"--egress-allow", hostName+":"+o.port, "--egress-allow", "denied.example:1-65535")
+		"--egress-allow", hostName+":"+o.port, "--egress-allow", "denied.example:1-65535")...)
 	waitMessage(t, c.enclave, "running")
 	waitMessage(t, c.host, "listening")
 	var w ways
@@ -117,7 +118,7 @@ func TestIntegrationEgress(t *testing.T) {
 	requireNamespaces(t)
 	dir := shortTempDir(t)
 	o := newOutsideTLS(t, dir)
-	c, w := newEgressCorridor(t, o, dir, dir, "--egress-deny", "denied.example")
+	c, w := newEgressCorridor(t, o, dir, dir)
 	var port uint16
 	if _, err := fmt.Sscan(o.port, &port); err != nil {
 		t.Fatal(err)
@@ -166,6 +167,35 @@ func TestIntegrationEgress(t *testing.T) {
 			t.Errorf("exit code %d\n%s", code, c.host.Tail(10))
 		}
 	})
+}
+
+// TestIntegrationEgressByLink takes the other road to the same place: here the
+// enclave's own kernel resolves and connects, and the app notices nothing.
+func TestIntegrationEgressByLink(t *testing.T) {
+	requireNamespaces(t)
+	dir := shortTempDir(t)
+	o := newOutsideTLS(t, dir)
+	c, w := newEgressCorridor(t, o, dir, dir, "--link", "on", "--egress-road", "link", "--egress-allow", "127.0.0.0/8")
+	waitMessage(t, c.enclave, "link is up")
+	var port uint16
+	if _, err := fmt.Sscan(o.port, &port); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"127.0.0.1", "elsewhere.example"} {
+		if _, code := socksTo(t, w.socks, name, port); code != 2 {
+			t.Errorf("%s: code %d, want 2, not allowed", name, code)
+		}
+	}
+	conn, code := socksTo(t, w.socks, hostName, port)
+	if code != 0 {
+		t.Fatalf("code %d", code)
+	}
+	asksHello(t, conn)
+	conn.Close()
+	paysOnce(t, o, w.proxy)
+	if code := c.enclave.Stop(patience); code != 0 {
+		t.Errorf("exit code %d\n%s", code, c.enclave.Tail(10))
+	}
 }
 
 // asksHello speaks TLS through the connection, as the app would.
