@@ -39,15 +39,19 @@ func (p *prepared) Commit() error {
 	return p.Change.Commit()
 }
 
-// reloadOnHangup reads the file again on SIGHUP, until ctx ends. Whether that
-// worked has been logged and counted.
-func (h *host) reloadOnHangup(ctx context.Context) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+// heedSignals reads the file again on SIGHUP, and hands over to a new process on
+// SIGUSR2, until ctx ends. Whether that worked has been logged and counted.
+func (h *host) heedSignals(ctx context.Context) error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2)
+	defer signal.Stop(signals)
 	for {
 		select {
-		case <-hangup:
+		case s := <-signals:
+			if s == syscall.SIGUSR2 {
+				_, _ = h.upgrade(ctx)
+				continue
+			}
 			if _, err := h.running.Reload(running.Request{By: "SIGHUP"}); err == running.ErrNoFile {
 				h.log.Warn("SIGHUP has no effect", "err", err)
 			}

@@ -19,6 +19,7 @@ func (h *host) controlHandler() http.Handler {
 	h.lookAt(mux)
 	mux.Handle("/v1/config", h.running.Handler())
 	mux.Handle("/v1/config/", h.running.Handler())
+	mux.Handle("POST /v1/upgrade", http.NewCrossOriginProtection().Handler(http.HandlerFunc(h.answerUpgrade)))
 	mux.Handle("/v1/enclaves", h.balancer.Handler())
 	mux.Handle("/v1/enclaves/", h.balancer.Handler())
 	mux.Handle("/", api.Handler(h.forwarder("gvproxy's API"), h.gateway, api.Scope{CID: vsockconn.CIDAny}, h.log))

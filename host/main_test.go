@@ -12,15 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/corridor-enclave/corridor/tapstack"
 	"github.com/corridor-enclave/corridor/tapstack/netstack/netstacktest"
 	"github.com/corridor-enclave/corridor/tapstack/simvsock"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 20 * time.Second
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ type site struct {
 	control string
 	log     records
 	stop    func() // ends it, and waits
+	process atomic.Int64
 }
 
 // startHost runs a host on a simulated VSOCK. Its control socket is there when it

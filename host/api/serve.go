@@ -69,19 +69,37 @@ func listenUnix(path string) (net.Listener, error) {
 		os.Remove(hidden)
 		return nil, fmt.Errorf("api: control socket: %w", err)
 	}
-	return &unixListener{UnixListener: l, path: path}, nil
+	return &unixListener{UnixListener: l, path: path, unlink: true}, nil
+}
+
+// Adopt makes a listener of a control socket that another process opened, by
+// Listen on the same address. It does not keep the file.
+func Adopt(control string, file *os.File) (net.Listener, error) {
+	l, err := net.FileListener(file)
+	if err != nil {
+		return nil, fmt.Errorf("api: adopt the control socket: %w", err)
+	}
+	if u, ok := l.(*net.UnixListener); ok {
+		_, path, _ := strings.Cut(control, ":")
+		return &unixListener{UnixListener: u, path: path}, nil
+	}
+	return l, nil
 }
 
 // A unixListener removes its socket by the name that it has now.
 type unixListener struct {
 	*net.UnixListener
-	path string
+	path   string
+	unlink bool
 }
 
-// Close stops listening and removes the socket.
+// SetUnlinkOnClose says whether Close removes the socket.
+func (l *unixListener) SetUnlinkOnClose(unlink bool) { l.unlink = unlink }
+
+// Close stops listening and removes the socket, unless it is another process's.
 func (l *unixListener) Close() error {
 	err := l.UnixListener.Close()
-	if err == nil {
+	if err == nil && l.unlink {
 		err = os.Remove(l.path)
 	}
 	return err

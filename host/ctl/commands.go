@@ -168,3 +168,13 @@ func (c *Command) status(ctx context.Context, _ []string) error {
 	}
 	return t.Flush()
 }
+
+// upgrade asks for a new process; the answer comes when it has taken over.
+func (c *Command) upgrade(ctx context.Context, _ []string) error {
+	var done struct{ Process int }
+	if err := c.ask(ctx, http.MethodPost, "/v1/upgrade", nil, &done); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.Stdout, "process %d has taken over\n", done.Process)
+	return nil
+}

@@ -38,6 +38,7 @@ const usage = `usage: host ctl [--control ADDR] [--revision REVISION] [--dry-run
   resume CID                 give it clients again
   enclaves                   health and connections of enclaves
   status                     published ports and their connections
+  upgrade                    start a new process and hand everything over to it; also: host upgrade
 
   --control ADDR             unix:PATH or tcp:HOST:PORT of the host
   --revision REVISION        change only what has this revision, as list shows it
@@ -158,6 +159,7 @@ func actions() map[string]action {
 		"resume":   {1, 1, (*Command).drain},
 		"enclaves": {0, 0, (*Command).enclaves},
 		"status":   {0, 0, (*Command).status},
+		"upgrade":  {0, 0, (*Command).upgrade},
 	}
 }
 

@@ -65,6 +65,13 @@ func (q *port) stop() {
 // accept takes clients until the port is stopped. One too many is refused at
 // once: in the listener's queue it would hold a place for those who may come.
 func (q *port) accept() {
+	if ready := q.publisher.config.LinkReady; ready != nil && q.plan.Load().Road == Link {
+		select {
+		case <-ready:
+		case <-q.stopped:
+			return
+		}
+	}
 	for {
 		conn, err := q.listener.Accept()
 		if err != nil {

@@ -58,6 +58,9 @@ type Config struct {
 	Balancer *balance.Balancer
 	// Listen opens a port; nil is net.Listen on TCP.
 	Listen func(local string) (net.Listener, error)
+	// LinkReady is closed once clients may be carried on the link road: until then
+	// they wait in the queue of their port. nil is at once.
+	LinkReady <-chan struct{}
 	// Hold is how long a client is kept waiting for an enclave, so that one that
 	// reconnects or restarts costs its clients a delay and no error; 0 is
 	// DefaultHold.

@@ -50,10 +50,11 @@ func Diff(from, to config.Document) []Op {
 }
 
 func diffSetting(name string, from, to []string) []Op {
+	if slices.Equal(from, to) {
+		return nil
+	}
 	kind, _ := config.KindOf(name)
 	switch {
-	case slices.Equal(from, to):
-		return nil
 	case len(to) == 0 && !kind.IsList:
 		return []Op{{Do: Remove, Setting: name}}
 	case !kind.IsList:

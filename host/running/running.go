@@ -68,6 +68,7 @@ type Host struct {
 	log     *slog.Logger
 
 	changing sync.Mutex // held while one change is under way
+	closed   bool       // belongs to changing
 
 	mu     sync.Mutex // never held while anything is waited for
 	state  State
@@ -114,6 +115,50 @@ func (h *Host) Counts() Counts {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.counts
+}
+
+// Resume is the State of a process that goes on for another one, whose State was
+// old: what ran goes on, with the steps from what the file said there to what it
+// says now. What only a new process can change is as it is here.
+func Resume(old, here State) (State, error) {
+	next := State{Document: config.Document{}, Changes: old.Changes, File: here.File}
+	for name, values := range old.Document {
+		kind, ok := config.KindOf(name)
+		switch {
+		case !ok:
+			return State{}, fmt.Errorf("running: the old process has a setting %s, which this one does not know", name)
+		case kind.Running:
+			next.Document[name] = values
+		}
+	}
+	for name, values := range here.Document {
+		if kind, _ := config.KindOf(name); !kind.Running || here.File.Above[name] && old.Document[name] == nil {
+			next.Document[name] = values
+		}
+	}
+	ops := slices.DeleteFunc(Diff(old.File.Said, here.File.Said), func(o Op) bool {
+		kind, _ := config.KindOf(o.Setting)
+		return here.File.Above[o.Setting] || !kind.Running
+	})
+	var err error
+	next.Document, err = apply(next.Document, ops, true)
+	return next, err
+}
+
+// Close ends all changes: the configuration goes on in another process. It returns
+// the State that the last change left. Open takes it back.
+func (h *Host) Close() State {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	h.closed = true
+	return h.State()
+}
+
+// Open takes Close back.
+func (h *Host) Open() {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	h.closed = false
 }
 
 // A Request is a change that somebody wants.
@@ -213,6 +258,9 @@ func (h *Host) change(r Request, edit func(State) (State, error)) (Result, error
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	before := h.State()
+	if h.closed {
+		return Result{}, h.refuse(r, publish.ErrClosed)
+	}
 	if r.If != "" && r.If != before.Revision() {
 		return Result{}, h.refuse(r, fmt.Errorf("%w: %s, not %s", ErrRevision, before.Revision(), r.If))
 	}

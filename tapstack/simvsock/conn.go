@@ -71,3 +71,17 @@ func listenUnix(name string) (*net.UnixListener, error) {
 	}
 	return net.ListenUnix("unix", addr)
 }
+
+// adopt makes a listener of a socket that another process opened.
+func adopt(file *os.File) (*net.UnixListener, error) {
+	l, err := net.FileListener(file)
+	if err != nil {
+		return nil, fmt.Errorf("simvsock: adopt a socket: %w", err)
+	}
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		l.Close()
+		return nil, fmt.Errorf("simvsock: adopt a socket: %s is no unix socket", l.Addr())
+	}
+	return u, nil
+}

@@ -99,6 +99,15 @@ func (d *dir) Listen(port uint32) (net.Listener, error) {
 	return &listener{UnixListener: l, addr: at, peer: d.peer}, nil
 }
 
+// Adopt makes a listener of a socket of another process.
+func (d *dir) Adopt(file *os.File, port uint32) (net.Listener, error) {
+	l, err := adopt(file)
+	if err != nil {
+		return nil, err
+	}
+	return &listener{UnixListener: l, addr: vsockconn.Addr{CID: d.local, Port: port}, peer: d.peer}, nil
+}
+
 // peer tells who connected, by the name that its socket has or had.
 func (d *dir) peer(name string) vsockconn.Addr {
 	if addr, ok := parsePeerName(filepath.Base(name)); ok {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -69,8 +70,21 @@ func (h *hybrid) Listen(port uint32) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simvsock: listen on %s: %w", at, err)
 	}
+	return h.listener(l, port), nil
+}
+
+// Adopt makes a listener of a socket of another process.
+func (h *hybrid) Adopt(file *os.File, port uint32) (net.Listener, error) {
+	l, err := adopt(file)
+	if err != nil {
+		return nil, err
+	}
+	return h.listener(l, port), nil
+}
+
+func (h *hybrid) listener(l *net.UnixListener, port uint32) net.Listener {
 	peer := func(string) vsockconn.Addr { return vsockconn.Addr{CID: h.guest} }
-	return &listener{UnixListener: l, addr: at, peer: peer}, nil
+	return &listener{UnixListener: l, addr: vsockconn.Addr{CID: vsockconn.CIDHost, Port: port}, peer: peer}
 }
 
 // shakeHands asks the VMM for the guest's port and returns the port number that

@@ -7,6 +7,7 @@ package vsockconn
 import (
 	"context"
 	"net"
+	"os"
 	"strconv"
 )
 
@@ -60,6 +61,15 @@ type Transport interface {
 	Listen(port uint32) (net.Listener, error)
 	// String is the transport as the user names it: "kernel", "dir:/run/x".
 	String() string
+}
+
+// An Adopter is a Transport whose listening sockets can go from one process to
+// another: the listeners that it returns have SyscallConn.
+type Adopter interface {
+	Transport
+	// Adopt makes of a socket that another process opened by Listen what Listen
+	// returned there. It does not keep the file.
+	Adopt(file *os.File, port uint32) (net.Listener, error)
 }
 
 // PeerCID returns the CID of the other end of a connection made by a Transport,

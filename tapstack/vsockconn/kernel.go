@@ -2,8 +2,10 @@ package vsockconn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -86,6 +88,15 @@ func (k *kernel) Listen(port uint32) (net.Listener, error) {
 	return &listener{Listener: l, kernel: k}, nil
 }
 
+// Adopt makes a listener of a socket of another process.
+func (k *kernel) Adopt(file *os.File, port uint32) (net.Listener, error) {
+	l, err := adoptVSOCK(file)
+	if err != nil {
+		return nil, fmt.Errorf("vsockconn: adopt the socket of port %d: %w", port, err)
+	}
+	return &listener{Listener: l, kernel: k}, nil
+}
+
 // A listener gives accepted connections their buffer and our addresses.
 type listener struct {
 	net.Listener
@@ -104,6 +115,14 @@ func (l *listener) Accept() (net.Conn, error) {
 		return nil, fmt.Errorf("vsockconn: accept on %s: a %T is no VSOCK connection", l.Addr(), c)
 	}
 	return l.kernel.newConn(raw, toAddr(raw.RemoteAddr())), nil
+}
+
+// SyscallConn gives the socket, where the system has one.
+func (l *listener) SyscallConn() (syscall.RawConn, error) {
+	if c, ok := l.Listener.(syscall.Conn); ok {
+		return c.SyscallConn()
+	}
+	return nil, fmt.Errorf("vsockconn: socket of %s: %w", l.Addr(), errors.ErrUnsupported)
 }
 
 // Addr returns the Addr that is listened on.
@@ -147,10 +166,4 @@ func (afVSOCK) dial(ctx context.Context, to Addr) (rawConn, error) {
 	return c, nil
 }
 
-func (afVSOCK) listen(on Addr) (net.Listener, error) {
-	l, err := vsock.ListenContextID(uint32(on.CID), on.Port, nil)
-	if err != nil {
-		return nil, err
-	}
-	return l, nil
-}
+func (afVSOCK) listen(on Addr) (net.Listener, error) { return listenVSOCK(on) }
