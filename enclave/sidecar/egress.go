@@ -13,6 +13,7 @@ import (
 	"github.com/corridor-enclave/corridor/enclave/config"
 	"github.com/corridor-enclave/corridor/enclave/egress"
 	"github.com/corridor-enclave/corridor/enclave/egressproxy"
+	"github.com/corridor-enclave/corridor/tapstack/telemetry"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -21,6 +22,7 @@ import (
 func (s *Sidecar) beginEgress(ctx context.Context) error {
 	set := s.cfg.Settings.Egress
 	s.outward = egress.New(egress.Config{Policy: set.Policy, Call: s.caller(), Log: s.cfg.Log})
+	s.measurements.add(func(vs []telemetry.Value) []telemetry.Value { return egressValues(vs, s.outward.Counts()) })
 	for _, l := range []struct {
 		setting, address string
 		server           func(net.Listener, *egress.Dialer, *slog.Logger) *egress.Server
@@ -63,6 +65,16 @@ func (s *Sidecar) beginEgressProxy(ctx context.Context) error {
 	s.ways = append(s.ways, l)
 	s.outwardServers = append(s.outwardServers, func(ctx context.Context) error { return p.Run(ctx, l) })
 	return nil
+}
+
+func egressValues(vs []telemetry.Value, c egress.Counts) []telemetry.Value {
+	return append(vs,
+		telemetry.Value{Metric: telemetry.EgressOpen, Value: uint64(max(c.Open, 0))},
+		telemetry.Value{Metric: telemetry.EgressConnected, Value: c.Connected},
+		telemetry.Value{Metric: telemetry.EgressDenied, Value: c.Denied},
+		telemetry.Value{Metric: telemetry.EgressCrowded, Value: c.Crowded},
+		telemetry.Value{Metric: telemetry.EgressFailed, Value: c.Failed},
+	)
 }
 
 // caller opens streams to the host; nil if the way out is the link.

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/corridor-enclave/corridor/enclave/egress"
 	"github.com/corridor-enclave/corridor/enclave/supervise"
 	"github.com/corridor-enclave/corridor/revproxy"
 	"github.com/corridor-enclave/corridor/tapstack"
@@ -41,6 +42,7 @@ func TestMeasurementsMeanSomething(t *testing.T) {
 	m.add(func(vs []telemetry.Value) []telemetry.Value {
 		return proxyValues(vs, revproxy.Counts{Requests: 9, AppFailures: 2})
 	})
+	m.add(func(vs []telemetry.Value) []telemetry.Value { return egressValues(vs, egress.Counts{Denied: 5}) })
 	cut := m.timed(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	func() {
 		defer func() { _ = recover() }()
@@ -53,7 +55,7 @@ func TestMeasurementsMeanSomething(t *testing.T) {
 		}
 		got[v.Metric] = v.Value
 	}
-	if got[telemetry.LinkConnects] != 4 || got[telemetry.ProxyRequests] != 9 || got[telemetry.ProxyAppFailures] != 2 || got[telemetry.Goroutines] == 0 {
+	if got[telemetry.LinkConnects] != 4 || got[telemetry.ProxyRequests] != 9 || got[telemetry.ProxyAppFailures] != 2 || got[telemetry.EgressDenied] != 5 || got[telemetry.Goroutines] == 0 {
 		t.Errorf("collected %v", got)
 	}
 	if h, ok := telemetry.HistogramOf(got, telemetry.RequestTime); !ok || h.Count() != 1 {

@@ -72,6 +72,12 @@ const (
 
 	AppStarts = 70
 
+	EgressOpen      = 80
+	EgressConnected = 81
+	EgressDenied    = 82
+	EgressCrowded   = 83
+	EgressFailed    = 84
+
 	// RequestTime is the first number of a histogram: one for each of its
 	// buckets, then the sum.
 	RequestTime = 512
@@ -104,6 +110,7 @@ func Metrics() []Metric {
 		lost    = "Records that the enclave could not report, by kind."
 		frames  = "Ethernet frames as the enclave counts them."
 		bytes   = "Bytes of Ethernet frames as the enclave counts them."
+		unmade  = "Connections to the outside that were not made: refused by the enclave's policy or for want of room, or by host or network."
 		answers = "Requests that the enclave's proxy answered itself: the client was gone, at fault, or the app failed."
 	)
 	uplink, downlink := exposition.With("direction", "uplink"), exposition.With("direction", "downlink")
@@ -138,6 +145,11 @@ func Metrics() []Metric {
 		gauge(StreamsWaiting, "streams", "Connections of clients by the stream road.", exposition.With("state", "waiting")),
 		counter(StreamsRefused, "streams_refused_total", "Streams that the enclave refused, or that began wrong."),
 		counter(AppStarts, "app_starts_total", "How often the app was started."),
+		gauge(EgressOpen, "egress_connections", "Connections to the outside beside the link."),
+		counter(EgressConnected, "egress_connections_total", "Connections made to the outside beside the link."),
+		counter(EgressDenied, "egress_refused_total", unmade, exposition.With("cause", "policy")),
+		counter(EgressCrowded, "egress_refused_total", unmade, exposition.With("cause", "crowded")),
+		counter(EgressFailed, "egress_refused_total", unmade, exposition.With("cause", "failed")),
 	}
 }
 
