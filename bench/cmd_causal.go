@@ -2,16 +2,21 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/corridor-enclave/corridor/bench/causal"
+	"github.com/corridor-enclave/corridor/bench/hops"
+	"github.com/corridor-enclave/corridor/bench/markedway"
 	"github.com/corridor-enclave/corridor/bench/oneprocess"
 	"github.com/corridor-enclave/corridor/bench/openloop"
 	"github.com/corridor-enclave/corridor/bench/report"
@@ -27,26 +32,27 @@ func runCausal(ctx context.Context, args, environ []string, stdout io.Writer) (e
 	delays := settings.Var(s, "delays", "20us,40us", "by how `much` hops are slowed, separated by commas", parseDelays)
 	speedup := settings.Var(s, "speedup", "0.2", "the `share` by which a hop would be faster", parseSpeedup)
 	seed := settings.Var(s, "seed", "1", "`number` that decides the order", parseSeed)
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	programs := settings.Bool(s, "programs", "ask about the real programs with TLS, with a relay in front of each that slows it, and not about one process")
+	bin := settings.Var(s, "bin", filepath.Dir(self), "`folder` of the binaries", parseText)
 	add := settings.Var(s, "add", "", "add the answers to this report, a JSON `file`, which need not exist", parseText)
 	if done, err := load(s, args, environ, stdout); done {
 		return err
 	}
-	way, err := oneprocess.Start(slog.New(slog.DiscardHandler))
+	url, parts, stop, err := asked(ctx, *programs, *bin, *connections, *stage)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, way.Stop()) }()
-
-	hops, err := hopsOf(ctx, way, *stage)
-	if err != nil {
-		return err
+	defer func() { err = errors.Join(err, stop()) }()
+	for _, h := range parts {
+		fmt.Fprintf(stdout, "%-24s costs a request %v\n", h.Name, h.Cost.Round(100*time.Nanosecond))
 	}
-	for _, h := range hops {
-		fmt.Fprintf(stdout, "%-24s adds %v to a request alone\n", h.Name, h.Cost.Round(100*time.Nanosecond))
-	}
-	e := causal.Experiment{Hops: hops, Delays: *delays, Rounds: *rounds, Seed: *seed, Speedup: *speedup}
+	e := causal.Experiment{Hops: parts, Delays: *delays, Rounds: *rounds, Seed: *seed, Speedup: *speedup}
 	answers, err := e.Run(ctx, func(ctx context.Context) (causal.Observation, error) {
-		return observe(ctx, way.ToRelay, *connections, *stage)
+		return observe(ctx, url, *connections, *stage)
 	})
 	if err != nil {
 		return err
@@ -61,6 +67,35 @@ func runCausal(ctx context.Context, args, environ []string, stdout io.Writer) (e
 		return err
 	}
 	return as.addTo(ctx, *add, func(r *report.Report) { r.Causal = append(r.Causal, answers...) })
+}
+
+// asked starts what is asked about, and returns where it is entered and its hops.
+func asked(ctx context.Context, programs bool, bin string, connections int, stage time.Duration) (url string, parts []causal.Hop, stop func() error, err error) {
+	if !programs {
+		way, err := oneprocess.Start(slog.New(slog.DiscardHandler))
+		if err != nil {
+			return "", nil, nil, err
+		}
+		if parts, err = hopsOf(ctx, way, stage); err != nil {
+			return "", nil, nil, errors.Join(err, way.Stop())
+		}
+		return way.ToRelay + "/hello", parts, way.Stop, nil
+	}
+	way, err := markedway.Start(ctx, hops.Tools{Bin: bin})
+	if err != nil {
+		return "", nil, nil, err
+	}
+	parts, err = way.Hops(ctx, func(ctx context.Context) (int64, error) {
+		r, err := closed(ctx, way.URL, connections, 0, 5*stage) // all of it is charged
+		if err != nil {
+			return 0, err
+		}
+		return r.OK, nil
+	})
+	if err != nil {
+		return "", nil, nil, errors.Join(err, way.Stop())
+	}
+	return way.URL, parts, way.Stop, nil
 }
 
 func percents(i report.Interval) string {
@@ -98,7 +133,7 @@ func hopsOf(ctx context.Context, w *oneprocess.Way, stage time.Duration) ([]caus
 	}
 	before := time.Duration(0)
 	for i, url := range []string{w.ToApp, w.ToProxy, w.ToRelay} {
-		r, err := closed(ctx, url, 1, stage)
+		r, err := closed(ctx, url+"/hello", 1, stage/4, stage)
 		if err != nil {
 			return nil, err
 		}
@@ -110,7 +145,7 @@ func hopsOf(ctx context.Context, w *oneprocess.Way, stage time.Duration) ([]caus
 }
 
 func observe(ctx context.Context, url string, connections int, stage time.Duration) (causal.Observation, error) {
-	r, err := closed(ctx, url, connections, stage)
+	r, err := closed(ctx, url, connections, stage/4, stage)
 	if err != nil {
 		return causal.Observation{}, err
 	}
@@ -118,9 +153,11 @@ func observe(ctx context.Context, url string, connections int, stage time.Durati
 }
 
 // closed runs a closed loop of which every request must succeed.
-func closed(ctx context.Context, url string, connections int, stage time.Duration) (*openloop.Result, error) {
-	r, err := openloop.Run(ctx, openloop.Target{URL: url + "/hello", Timeout: time.Minute},
-		openloop.Load{Connections: connections, Warmup: stage / 4, Duration: stage})
+func closed(ctx context.Context, url string, connections int, warmup, stage time.Duration) (*openloop.Result, error) {
+	// What is asked is where the time goes, not who answers.
+	anybody := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+	r, err := openloop.Run(ctx, openloop.Target{URL: url, Timeout: time.Minute, TLS: anybody},
+		openloop.Load{Connections: connections, Warmup: warmup, Duration: stage})
 	if err != nil {
 		return nil, err
 	}

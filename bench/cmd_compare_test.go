@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/corridor-enclave/corridor/bench/hops"
 	"github.com/corridor-enclave/corridor/bench/report"
 )
 
@@ -15,7 +16,7 @@ func gateReport(t *testing.T, cost float64) string {
 	t.Helper()
 	r := &report.Report{Schema: report.Schema}
 	for _, variant := range []string{"direct", "tuned", "corridor"} {
-		result := report.Result{Hop: gateHop, Variant: variant, Ours: variant == "corridor", Load: report.Load{Name: gateLoad}}
+		result := report.Result{Hop: "proxy", Variant: variant, Ours: variant == "corridor", Load: report.Load{Name: gateLoad}}
 		for i := range gateRounds {
 			cpu := 50 + float64(i%5)
 			if result.Ours {
@@ -109,6 +110,46 @@ func TestRunSaysWhatItCannot(t *testing.T) {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), tt.args, nil, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), tt.want) {
 			t.Errorf("%q: code %d: %s", tt.args, code, errs.String())
+		}
+	}
+}
+
+// TestGateHops: each has what is ours and two controls beside it, and the load.
+func TestGateHops(t *testing.T) {
+	t.Parallel()
+	chosen, err := gateHops()
+	if err != nil || len(chosen) != 3 {
+		t.Fatalf("%d hops, %v", len(chosen), err)
+	}
+	for _, h := range chosen {
+		ours := 0
+		for _, v := range h.Variants {
+			if v.Ours {
+				ours++
+			}
+		}
+		if ours != 1 || len(h.Variants) != 3 {
+			t.Errorf("%s: %d variants, %d of them ours", h.Name, len(h.Variants), ours)
+		}
+		if err := known([]hops.Hop{h}, nil, []string{gateLoad}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestForgetRare(t *testing.T) {
+	t.Parallel()
+	r := &report.Report{}
+	for _, hop := range []string{"proxy", "stream"} {
+		r.Results = append(r.Results, report.Result{
+			Hop: hop, Summary: map[report.Metric]report.Summary{report.Allocs: {}, report.CPU: {}},
+			Samples: []report.Sample{{Values: map[report.Metric]float64{report.Allocs: 1, report.AllocBytes: 9, report.CPU: 2}}},
+		})
+	}
+	forgetRare(r)
+	for i, want := range []int{3, 1} {
+		if got := r.Results[i]; len(got.Samples[0].Values) != want || len(got.Summary) != min(want, 2) {
+			t.Errorf("%s: %+v", got.Hop, got)
 		}
 	}
 }
