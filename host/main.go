@@ -32,7 +32,12 @@ import (
 	"github.com/corridor-enclave/corridor/host/streams"
 	"github.com/corridor-enclave/corridor/host/telemetry"
 	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/heap"
 )
+
+// memoryShare is what part of the memory the host may fill before it collects
+// eagerly: half.
+const memoryShare = 2
 
 // Exit codes.
 const (
@@ -69,6 +74,11 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	level := &slog.LevelVar{}
 	level.Set(c.LogLevel)
 	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
+	if pace, err := heap.Set(os.DirFS("/"), memoryShare, environ); err != nil {
+		log.Warn("the collector keeps Go's own pace", "err", err)
+	} else {
+		log.Debug("memory", "bytes", pace.Memory, "limit", pace.Limit, "gogc", pace.Percent)
+	}
 	err = serve(ctx, c, args, environ, level, log)
 	if err != nil {
 		log.Error("host failed", "err", err)
