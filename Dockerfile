@@ -1,4 +1,4 @@
-# Two images of one build. Each holds one static binary and nothing else:
+# Two images of one build (deploy/README.md has what runs the second). Each holds one static binary and nothing else:
 #
 #   docker build --target enclave -t corridor-enclave .
 #   docker build --target host    -t corridor-host .
