@@ -4,11 +4,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/corridor-enclave/corridor/attestation"
 	"github.com/corridor-enclave/corridor/enclave/certs"
 )
 
@@ -27,7 +29,7 @@ func TestSelfSigned(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s, err := certs.NewSelfSigned(tt.name, func() time.Time { return now })
+			s, err := certs.NewSelfSigned(tt.name, 0, func() time.Time { return now })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -58,8 +60,8 @@ func TestSelfSigned(t *testing.T) {
 func TestSelfSignedIsNewEachTime(t *testing.T) {
 	t.Parallel()
 	now := time.Now
-	a, errA := certs.NewSelfSigned("a", now)
-	b, errB := certs.NewSelfSigned("a", now)
+	a, errA := certs.NewSelfSigned("a", 0, now)
+	b, errB := certs.NewSelfSigned("a", 0, now)
 	if errA != nil || errB != nil {
 		t.Fatal(errA, errB)
 	}
@@ -73,7 +75,7 @@ func TestSelfSignedIsNewEachTime(t *testing.T) {
 
 func TestSelfSignedRefusesWhatIsNoName(t *testing.T) {
 	t.Parallel()
-	if s, err := certs.NewSelfSigned("bücher.example", time.Now); err == nil || s != nil {
+	if s, err := certs.NewSelfSigned("bücher.example", 0, time.Now); err == nil || s != nil {
 		t.Fatalf("NewSelfSigned = %v, %v; want an error", s, err)
 	}
 }
@@ -83,7 +85,7 @@ func TestSelfSignedRefusesWhatIsNoName(t *testing.T) {
 func TestSelfSignedRenews(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, err := certs.NewSelfSigned("enclave.example", time.Now)
+		s, err := certs.NewSelfSigned("enclave.example", 0, time.Now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,6 +109,69 @@ func TestSelfSignedRenews(t *testing.T) {
 		}
 		if len(seen) != 3 || len(s.InUse()) != 1 {
 			t.Errorf("%d certificates in 700 days, %d in use at the end; want 3 and 1", len(seen), len(s.InUse()))
+		}
+	})
+}
+
+// TestKeysRotate: a client that has pinned the keys of a document, however it got it,
+// knows every key that it meets for as long as it pins and as long as it is connected.
+func TestKeysRotate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const lifetime, pin, step = 30 * 24 * time.Hour, time.Hour, 30 * time.Minute
+		s, err := certs.NewSelfSigned("enclave.example", lifetime, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		type document struct {
+			at   time.Time
+			keys []string
+		}
+		key := func(c *x509.Certificate) string { return string(c.RawSubjectPublicKeyInfo) }
+		seen, documents, last := map[string]time.Time{}, []document{}, 0
+		for start := time.Now(); time.Since(start) < 4*lifetime+5*24*time.Hour; time.Sleep(step) {
+			now := time.Now()
+			d := document{at: now}
+			for _, leaf := range s.InUse() {
+				d.keys = append(d.keys, key(leaf))
+			}
+			if len(d.keys) > attestation.MaxKeys {
+				t.Fatalf("%d keys do not fit in a document", len(d.keys))
+			}
+			documents = append(documents, d)
+			current := key(s.Current().Leaf)
+			if _, known := seen[current]; !known {
+				last++
+			}
+			seen[current] = now
+			for len(documents) > 0 && now.Sub(documents[0].at) > pin {
+				documents = documents[1:]
+			}
+			for _, d := range documents {
+				if !slices.Contains(d.keys, current) {
+					t.Fatalf("a document of %v ago does not name the key", now.Sub(d.at))
+				}
+			}
+			for old, at := range seen {
+				if named := slices.Contains(d.keys, old); !named && now.Sub(at) < 7*24*time.Hour {
+					t.Fatalf("a key is not named any more %v after it was presented", now.Sub(at))
+				} else if named && now.Sub(at) > 9*24*time.Hour {
+					t.Fatalf("a key is still named %v after it was presented", now.Sub(at))
+				}
+			}
+		}
+		if last != 5 {
+			t.Errorf("%d keys in a little more than four lifetimes, want 5", last)
+		}
+		// Nobody has asked for a long time: the next key is still announced first.
+		time.Sleep(2 * lifetime)
+		before := key(s.Current().Leaf)
+		if _, known := seen[before]; !known {
+			t.Error("a key is presented that no document has named")
+		}
+		time.Sleep(certs.Announce)
+		if key(s.Current().Leaf) == before {
+			t.Error("the announced key is not presented")
 		}
 	})
 }

@@ -40,6 +40,8 @@ type Config struct {
 	// FQDN is the name in the certificate, a DNS name or an IP address. It is
 	// empty only if TLS is off.
 	FQDN string
+	// KeyLifetime is how long a TLS key is used; 0 is as long as the enclave runs.
+	KeyLifetime time.Duration
 	// Source is where the image's source can be read, for the page that explains
 	// how to verify; nil if unknown.
 	Source *url.URL
@@ -165,17 +167,18 @@ type declaration struct {
 	set   *settings.Set
 	build Build
 
-	fqdn       *string
-	source     *url.URL
-	apps       *[]*url.URL
-	limits     limits
-	egress     egressSettings
-	secrets    secrets
-	appCmd     *[]string
-	waitForApp *bool
-	appAPI     *[]Endpoint
-	front      *[]Endpoint
-	streams    *[]Forward
+	fqdn        *string
+	source      *url.URL
+	keyLifetime *time.Duration
+	apps        *[]*url.URL
+	limits      limits
+	egress      egressSettings
+	secrets     secrets
+	appCmd      *[]string
+	waitForApp  *bool
+	appAPI      *[]Endpoint
+	front       *[]Endpoint
+	streams     *[]Forward
 
 	link     *bool
 	vsock    *string

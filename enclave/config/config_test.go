@@ -32,6 +32,8 @@ func TestMistakes(t *testing.T) {
 		{name: "no name", want: []string{`--fqdn: missing`}},
 		{name: "bad name", args: "--fqdn a..b", want: []string{`--fqdn "a..b": not a host name`}},
 		{name: "name with a port", args: "--fqdn a.b:443", want: []string{`--fqdn "a.b:443": not a host name`}},
+		{name: "short key lifetime", args: "--fqdn a --key-lifetime 1h", want: []string{`--key-lifetime "1h": is outside 72h`}},
+		{name: "key lifetime in days", args: "--fqdn a --key-lifetime 30d", want: []string{`--key-lifetime "30d": not a duration`}},
 		{name: "app over TLS", args: "--fqdn a --app https://x", want: []string{`--app "https://x": the app is inside`}},
 		{name: "app without a scheme", args: "--fqdn a --app localhost:80", want: []string{`--app "localhost:80": neither`}},
 		{name: "app with a path", args: "--fqdn a --app http://x/y", want: []string{`--app "http://x/y": more than`}},
@@ -142,7 +144,7 @@ func TestDefaults(t *testing.T) {
 		Limits: config.Limits{
 			Requests: 1024, Queued: 512, QueueTimeout: 500 * time.Millisecond, AnswerTimeout: time.Minute, ForwardTimeout: time.Second, FastLane: true,
 		},
-		Secrets: config.Secrets{CredentialsPort: 1028},
+		Secrets: config.Secrets{CredentialsPort: 1028}, KeyLifetime: 720 * time.Hour,
 		Link: config.Link{
 			On: true, VSOCK: "kernel", Parent: 3, Port: 1024, TAP: "tap0", MTU: 1500,
 			MAC: net.HardwareAddr{0xba, 0xaa, 0xad, 0xc0, 0xff, 0xee}, Offload: true, WriteMax: 31 << 10,
@@ -239,6 +241,8 @@ func TestValues(t *testing.T) {
 		{name: "fronts from the environment", env: []string{"CORRIDOR_FRONT=tcp::1,tcp::2"},
 			got:  func(c config.Config) any { return c.Front },
 			want: []config.Endpoint{{Network: "tcp", Address: ":1"}, {Network: "tcp", Address: ":2"}}},
+		{name: "one key", args: []string{"--key-lifetime", "0"},
+			got: func(c config.Config) any { return c.KeyLifetime }, want: time.Duration(0)},
 		{name: "IP address as name", args: []string{"--fqdn=10.0.0.1"},
 			got: func(c config.Config) any { return c.FQDN }, want: "10.0.0.1"},
 	}

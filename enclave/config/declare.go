@@ -26,6 +26,7 @@ func declare(build Build) *declaration {
 	s := settings.New(build.Program())
 	d := &declaration{set: s, build: build, source: new(url.URL)}
 	d.fqdn = settings.Var(s, "fqdn", "", "`name` that clients use and that the certificate is for", parseFQDN)
+	d.keyLifetime = settings.Var(s, "key-lifetime", "720h", "how `long` a TLS key is used until another one takes its place, announced in documents before; 0 for as long as the enclave runs", parseKeyLifetime)
 	d.apps = settings.List(s, "app", "the app's `URL`: http://HOST:PORT or unix:PATH, or h2c://HOST:PORT if it speaks HTTP/2 without TLS, as for gRPC; several share the requests", parseApp)
 	d.appCmd = settings.Var(s, "app-cmd", "", "`command line` that starts the app, quoted as for a shell but never given to one; or put the words behind --", parseCommand)
 	d.waitForApp = settings.Bool(s, "wait-for-app", "answer the app's requests with 503 until the app has called GET /enclave/ready")
@@ -93,7 +94,7 @@ func (d *declaration) defaultAPIHelp() string {
 // on other settings. It is valid only if check finds no mistake.
 func (d *declaration) assemble(rest []string) Config {
 	c := Config{
-		FQDN: *d.fqdn, Source: orNil(d.source), Apps: *d.apps, Limits: d.limits.assemble(), Egress: d.egress.assemble(), Secrets: d.secrets.assemble(),
+		FQDN: *d.fqdn, KeyLifetime: *d.keyLifetime, Source: orNil(d.source), Apps: *d.apps, Limits: d.limits.assemble(), Egress: d.egress.assemble(), Secrets: d.secrets.assemble(),
 		AppArgv: *d.appCmd, WaitForApp: *d.waitForApp, AppAPI: d.assembleAPI(), Front: d.assembleFront(), Streams: *d.streams,
 		Link: Link{
 			On: *d.link, VSOCK: *d.vsock, Parent: *d.parent, Port: *d.linkPort,

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kballard/go-shellquote"
 
+	"github.com/corridor-enclave/corridor/enclave/certs"
 	"github.com/corridor-enclave/corridor/tapstack"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
@@ -317,6 +318,21 @@ func parseTimeout(v string) (time.Duration, error) {
 	}
 	if d <= 0 || d > maxDrain {
 		return 0, fmt.Errorf("is outside 1ns..%s", maxDrain)
+	}
+	return d, nil
+}
+
+// parseKeyLifetime accepts what leaves a key's certificate time to end.
+func parseKeyLifetime(v string) (time.Duration, error) {
+	if v == "0" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return 0, errors.New("not a duration such as 720h")
+	}
+	if longest := certs.Lifetime - certs.RenewBefore; d < certs.MinKeyLifetime || d > longest {
+		return 0, fmt.Errorf("is outside %s..%s", certs.MinKeyLifetime, longest)
 	}
 	return d, nil
 }

@@ -46,7 +46,7 @@ func sessionAttester(t *testing.T, m *attestationtest.Module) front.Attester {
 
 func newCertificates(t *testing.T) *certs.SelfSigned {
 	t.Helper()
-	c, err := certs.NewSelfSigned("enclave.example", time.Now)
+	c, err := certs.NewSelfSigned("enclave.example", 0, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 )
 
 func (s *Sidecar) beginCertificate(context.Context) (err error) {
-	s.certificates, err = certs.NewSelfSigned(s.cfg.Settings.FQDN, s.cfg.Now)
+	s.certificates, err = certs.NewSelfSigned(s.cfg.Settings.FQDN, s.cfg.Settings.KeyLifetime, s.cfg.Now)
 	return err
 }
 
