@@ -8,6 +8,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
@@ -214,7 +215,16 @@ func (e *laneExchange) stand() *http.Request {
 	if e.gone() {
 		e.x.Context = goneContext()
 	}
-	r := &http.Request{Method: string(e.b.req.Method), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	r := &http.Request{
+		Method: string(e.b.req.Method), RequestURI: string(e.b.req.Target), Host: string(e.b.req.Host),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, URL: &url.URL{},
+	}
+	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
+		r.URL = u
+	}
+	if a := e.accepted.RemoteAddr(); a != nil {
+		r.RemoteAddr = a.String()
+	}
 	e.x.in = r
 	return r
 }

@@ -280,10 +280,16 @@ func TestLaneDrains(t *testing.T) {
 
 func TestLaneIsCut(t *testing.T) {
 	t.Parallel()
+	const get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+	t.Run("with one request", func(t *testing.T) { t.Parallel(); cutLane(t, get) })
+	t.Run("with more requests than fit", func(t *testing.T) { t.Parallel(); cutLane(t, strings.Repeat(get, 2000)) })
+}
+
+func cutLane(t *testing.T, requests string) {
 	c := newCrowd(t, nil)
 	front, lane := inLane(t, c, c.Proxy, nil)
 	client := dial(t, front)
-	if _, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(client, requests); err != nil {
 		t.Fatal(err)
 	}
 	<-c.arrived

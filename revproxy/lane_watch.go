@@ -1,6 +1,7 @@
 package revproxy
 
 import (
+	"context"
 	"errors"
 	"os"
 	"sync/atomic"
@@ -12,24 +13,25 @@ import (
 // A watch reads a client's connection while the app makes it wait, in a goroutine
 // of its own. What it reads is the beginning of the next request.
 type watch struct {
-	ended chan struct{}
-	n     int
-	gone  atomic.Bool // the client went away, or closed its half
+	ended   chan struct{}
+	n       int
+	gone    atomic.Bool // the client went away, or closed its half
+	release func() bool // takes the lane's hand off the connection to the app
 }
 
-// watch begins to watch the client. If it goes away, the connection to the app is
-// closed, which ends whatever waits for it.
+// watch begins to watch the client. If it goes away, or the lane is cut, the
+// connection to the app is closed, which ends whatever waits for it.
 func (e *laneExchange) watch() {
 	e.idleUntil = time.Time{}
 	_ = e.conn.SetReadDeadline(time.Time{})
-	w := &watch{ended: make(chan struct{})}
+	conn, line := e.conn, e.line
+	w := &watch{ended: make(chan struct{}), release: context.AfterFunc(e.lane.ctx, line.Close)}
 	room := e.b.in[e.n:]
 	e.watching = w
 	if len(room) == 0 {
 		close(w.ended) // it sends and sends: it is there
 		return
 	}
-	conn, line := e.conn, e.line
 	go w.read(conn.Read, room, line)
 }
 
@@ -50,6 +52,7 @@ func (c *laneConn) unwatch() {
 	}
 	_ = c.conn.SetReadDeadline(time.Unix(1, 0))
 	<-c.watching.ended
+	c.watching.release()
 	_ = c.conn.SetReadDeadline(time.Time{})
 	c.n += c.watching.n
 	c.watching.n = 0
