@@ -103,6 +103,7 @@ type FrameReader struct {
 	framing    Framing
 	limit      int
 	control    func(record []byte)
+	read       func(n int)
 	buf        []byte
 	start, end int   // of what was read and not yet cut; start >= headroom
 	err        error // that came with the last bytes
@@ -120,6 +121,9 @@ func NewFrameReader(r io.Reader, framing Framing, limit int) *FrameReader {
 // OnControl has f called, by Next, for each control record: with what follows its
 // first four bytes, until f returns. Without it they are skipped.
 func (fr *FrameReader) OnControl(f func(record []byte)) { fr.control = f }
+
+// OnRead has f called, by Next, for each read of the stream that brought n bytes.
+func (fr *FrameReader) OnRead(f func(n int)) { fr.read = f }
 
 // Next returns the next frame with its virtio-net header in front, which is all
 // zero in the plain framing and unchecked in the extended one: see CheckOffload.
@@ -223,6 +227,9 @@ func (fr *FrameReader) fill() error {
 	n, err := fr.r.Read(fr.buf[fr.end:])
 	fr.end += n
 	if n > 0 {
+		if fr.read != nil {
+			fr.read(n)
+		}
 		fr.err = err
 		return nil
 	}

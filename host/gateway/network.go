@@ -175,7 +175,7 @@ func (n *network) describe() Enclave {
 		CID:      n.cid,
 		Attached: n.links > 0,
 		Stats:    n.stack.Stats(),
-		Flows:    FlowStats{TCP: n.tcp.stats(), UDP: n.udp.stats()},
+		Flows:    FlowStats{TCP: n.tcp.stats(), UDP: n.udp.stats(), Dials: n.tcp.dials.Snapshot()},
 		Counters: n.stack.Counters(),
 		Leases:   n.dhcp.leases(),
 		Refusals: n.refusals.byCause(),

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/corridor-enclave/corridor/tapstack/exposition"
 	"github.com/corridor-enclave/corridor/tapstack/netstack"
 	"github.com/corridor-enclave/corridor/tapstack/relay"
 )
@@ -26,6 +27,8 @@ const (
 // FlowStats counts what the NAT has carried for one enclave.
 type FlowStats struct {
 	TCP, UDP ProtocolStats
+	// Dials is how long destinations took to accept a connection.
+	Dials exposition.Snapshot
 }
 
 // ProtocolStats counts the flows of one protocol.
@@ -43,13 +46,14 @@ type tcpFlows struct {
 
 	open                   atomic.Int64
 	total, refused, failed atomic.Uint64
+	dials                  *exposition.Histogram
 
 	mu      sync.Mutex
 	pending map[netip.AddrPort]int
 }
 
 func newTCPFlows(n *network) *tcpFlows {
-	return &tcpFlows{network: n, pending: map[netip.AddrPort]int{}}
+	return &tcpFlows{network: n, dials: exposition.NewDurations(), pending: map[netip.AddrPort]int{}}
 }
 
 // handle carries one flow to its end. It runs on a goroutine that the stack
@@ -68,7 +72,9 @@ func (t *tcpFlows) handle(f *netstack.TCPFlow) {
 		f.Reject()
 		return
 	}
+	start := time.Now()
 	outside, err := t.dial(to)
+	took := time.Since(start)
 	t.leave(to)
 	if err != nil {
 		t.failed.Add(1)
@@ -83,6 +89,7 @@ func (t *tcpFlows) handle(f *netstack.TCPFlow) {
 		t.network.log.Debug("enclave gave up", "protocol", "tcp", "destination", f.Destination.String(), "err", err)
 		return
 	}
+	t.dials.ObserveDuration(took)
 	t.open.Add(1)
 	t.total.Add(1)
 	defer t.open.Add(-1)

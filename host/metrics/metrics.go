@@ -94,6 +94,9 @@ func network(page *exposition.Page, e gateway.Enclave) {
 		page.Counter("corridor_link_frames_total", "Ethernet frames: downlink is to the enclave.", float64(n[0]), cid, d)
 		page.Counter("corridor_link_bytes_total", "Bytes of Ethernet frames: downlink is to the enclave.", float64(n[1]), cid, d)
 	}
+	page.Gauge("corridor_link_queued_bytes", "What waits to be written to the enclave.", float64(e.Stats.Queued), cid)
+	page.Histogram("corridor_link_gathered_bytes", "Bytes that were ready for the enclave at a time, and left together.", e.Stats.Gathered, cid)
+	page.Histogram("corridor_link_read_bytes", "Bytes of a read of the link.", e.Stats.Reads, cid)
 	drops := e.Stats.Drops
 	for cause, n := range map[string]uint64{
 		"no-stream": drops.NoStream, "queue-full": drops.QueueFull, "protocol": drops.Protocol, "malformed": drops.Malformed,
@@ -109,6 +112,7 @@ func flows(page *exposition.Page, e gateway.Enclave) {
 	for cause, n := range e.Refusals {
 		page.Counter("corridor_egress_refused_total", "What the enclave did not get, by cause.", float64(n), cid, exposition.With("cause", cause))
 	}
+	page.Histogram("corridor_flows_dial_seconds", "How long destinations took to accept a connection of the enclave.", e.Flows.Dials, cid)
 	for protocol, s := range map[string]gateway.ProtocolStats{"tcp": e.Flows.TCP, "udp": e.Flows.UDP} {
 		p := exposition.With("protocol", protocol)
 		page.Gauge("corridor_flows", "Flows of the enclave that are open.", float64(s.Open), cid, p)
@@ -127,6 +131,8 @@ func names(page *exposition.Page, e gateway.Enclave) {
 	page.Counter("corridor_dns_cached_total", "Queries that the cache answered.", float64(e.DNS.Cached), cid)
 	page.Counter("corridor_dns_failed_total", "Queries that were answered with SERVFAIL.", float64(e.DNS.Failed), cid)
 	page.Gauge("corridor_dns_kept", "Answers in the cache.", float64(e.DNS.Kept), cid)
+	page.Gauge("corridor_egress_held_addresses", "Addresses that stand for a name of an egress rule.", float64(e.DNS.Held), cid)
+	page.Counter("corridor_egress_evicted_addresses_total", "Of those, that made room for others before their time.", float64(e.DNS.Evicted), cid)
 	page.Histogram("corridor_dns_forwarded_seconds", "How long the host's resolvers took for a query.", e.DNS.Forwarded, cid)
 }
 

@@ -86,14 +86,16 @@ func TestPublished(t *testing.T) {
 
 func TestEnclaves(t *testing.T) {
 	t.Parallel()
+	h := exposition.NewDurations()
+	h.Observe(1)
 	page := scrape(t, metrics.Enclaves(func() []gateway.Enclave {
 		return []gateway.Enclave{
 			{
 				CID: 16, Attached: true,
-				Stats:    netstack.Stats{DownlinkBytes: 5, UplinkFrames: 6, Drops: netstack.Drops{QueueFull: 7}},
-				Flows:    gateway.FlowStats{TCP: gateway.ProtocolStats{Open: 1, Refused: 8}},
+				Stats:    netstack.Stats{DownlinkBytes: 5, UplinkFrames: 6, Drops: netstack.Drops{QueueFull: 7}, Queued: 12, Gathered: h.Snapshot(), Reads: h.Snapshot()},
+				Flows:    gateway.FlowStats{TCP: gateway.ProtocolStats{Open: 1, Refused: 8}, Dials: h.Snapshot()},
 				Refusals: map[string]uint64{"metadata": 4},
-				DNS:      gateway.DNSStats{Queries: 11, Cached: 10},
+				DNS:      gateway.DNSStats{Queries: 11, Cached: 10, Held: 13},
 				Counters: map[string]any{"TCP": map[string]any{"Retransmits": uint64(3)}},
 			},
 			{CID: 17},
@@ -109,6 +111,11 @@ func TestEnclaves(t *testing.T) {
 		`corridor_flows_ended_total{cid="16",protocol="tcp",result="refused"} 8`,
 		`corridor_stack_retransmits_total{cid="16"} 3`,
 		`corridor_egress_refused_total{cause="metadata",cid="16"} 4`,
+		`corridor_link_queued_bytes{cid="16"} 12`,
+		`corridor_link_gathered_bytes_count{cid="16"} 1`,
+		`corridor_link_read_bytes_count{cid="16"} 1`,
+		`corridor_flows_dial_seconds_count{cid="16"} 1`,
+		`corridor_egress_held_addresses{cid="16"} 13`,
 		`corridor_dns_queries_total{cid="16"} 11`,
 		`corridor_dns_cached_total{cid="16"} 10`,
 	)

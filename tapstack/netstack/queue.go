@@ -150,6 +150,13 @@ func (q *queue) written(packets []*stack.PacketBuffer) {
 	}
 }
 
+// size is what waits for the writer, or is being written.
+func (q *queue) size() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes
+}
+
 func (q *queue) open() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

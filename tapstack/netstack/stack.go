@@ -24,6 +24,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/exposition"
 )
 
 // The one network card of a stack.
@@ -86,11 +87,14 @@ type Config struct {
 // streams that carry its frames: while none is attached, TCP connections wait
 // and retransmit.
 type Stack struct {
-	config  Config
-	mtu     int
-	stack   *stack.Stack
-	card    *card
-	counts  counters
+	config Config
+	mtu    int
+	stack  *stack.Stack
+	card   *card
+	counts counters
+	// gathered and reads are of bytes: see Stats.
+	gathered, reads *exposition.Histogram
+
 	answers []netip.Addr // addresses whose ARP requests are answered
 
 	// ipv6 says that the attached stream may carry IPv6.
@@ -124,6 +128,8 @@ func New(c Config) (*Stack, error) {
 	s := &Stack{
 		config:     c,
 		mtu:        c.MTU,
+		gathered:   newSizes(),
+		reads:      newSizes(),
 		enclaveMAC: tapstack.EnclaveMAC(),
 		answers:    append([]netip.Addr{tapstack.GatewayAddr()}, c.Aliases...),
 		stack: stack.New(stack.Options{

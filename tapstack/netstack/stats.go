@@ -5,15 +5,20 @@ import (
 	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"github.com/corridor-enclave/corridor/tapstack/exposition"
 )
 
 // Stats is what has passed a Stack since it was made. Bytes are those of
 // Ethernet frames, without the length in front of each.
 type Stats struct {
-	Streams                       uint64 // streams that were ever attached
-	UplinkFrames, UplinkBytes     uint64 // from the enclave
-	DownlinkFrames, DownlinkBytes uint64 // to the enclave
-	Writes                        uint64 // to the streams, for the downlink
+	Streams                       uint64              // streams that were ever attached
+	UplinkFrames, UplinkBytes     uint64              // from the enclave
+	DownlinkFrames, DownlinkBytes uint64              // to the enclave
+	Writes                        uint64              // to the streams, for the downlink
+	Queued                        int                 // bytes that wait for the stream, as the queue counts them
+	Gathered                      exposition.Snapshot // bytes that were ready for the stream at a time
+	Reads                         exposition.Snapshot // bytes of a read of the stream
 	Drops                         Drops
 }
 
@@ -47,6 +52,9 @@ func (s *Stack) Stats() Stats {
 		DownlinkFrames: c.downlinkFrames.Load(),
 		DownlinkBytes:  c.downlinkBytes.Load(),
 		Writes:         c.writes.Load(),
+		Queued:         s.card.queue.size(),
+		Gathered:       s.gathered.Snapshot(),
+		Reads:          s.reads.Snapshot(),
 		Drops: Drops{
 			NoStream:      c.dropNoStream.Load(),
 			QueueFull:     c.dropQueueFull.Load(),
@@ -58,6 +66,11 @@ func (s *Stack) Stats() Stats {
 			InFlight:      s.stack.Stats().TCP.ForwardMaxInFlightDrop.Value(),
 		},
 	}
+}
+
+// newSizes returns a histogram of bytes, from a small frame to a full buffer.
+func newSizes() *exposition.Histogram {
+	return exposition.NewHistogram(1, 128, 512, 1514, 4<<10, 16<<10, 32<<10, 64<<10, 128<<10, 256<<10)
 }
 
 // Counters returns every counter of the stack below as a tree of maps with

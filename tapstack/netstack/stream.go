@@ -119,6 +119,7 @@ func (s *Stack) forgetStream(st *stream) {
 func (s *Stack) readStream(st *stream, f tapstack.Framing) error {
 	frames := tapstack.NewFrameReader(st.conn, f, tapstack.MaxFrame)
 	frames.OnControl(st.pulse.Control)
+	frames.OnRead(func(n int) { s.reads.Observe(uint64(n)) })
 	received := newCoalescer(s.input)
 	defer received.flush()
 	for {
@@ -191,6 +192,7 @@ func (s *Stack) writePackets(w *writer, e *encoder, packets []*stack.PacketBuffe
 			frames += count
 			n++
 		}
+		s.gathered.Observe(uint64(e.size()))
 		if err := w.writeAll(e.gathered()); err != nil {
 			s.counts.dropNoStream.Add(uint64(len(packets)))
 			return err
