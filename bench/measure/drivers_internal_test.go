@@ -78,7 +78,7 @@ func TestGeneratorStandsIn(t *testing.T) {
 // TestWarnings: each thing that makes a figure doubtful has its sentence.
 func TestWarnings(t *testing.T) {
 	t.Parallel()
-	r := &run{plan: Plan{Rounds: 2}, progress: silent{}, report: &report.Report{
+	r := &run{plan: Plan{Rounds: 2, Hops: []hops.Hop{{Name: "proxy"}}}, progress: silent{}, report: &report.Report{
 		Source: report.Source{Changed: true},
 		Results: []report.Result{{
 			Hop: "proxy", Variant: "corridor", Load: report.Load{Name: "one"},

@@ -27,12 +27,8 @@ func (r *run) warn() {
 		if failed > 0 {
 			r.warning("%s: %d of %d samples failed", result.Key(), failed, len(result.Samples))
 		}
-		for _, m := range []report.Metric{report.CPU, report.Rate, report.Throughput} {
-			if s, ok := result.Summary[m]; ok && s.Noisy {
-				r.warning("%s: too noisy to tell: %s spreads over %.0f %% of its median", result.Key(), m, 100*s.Spread)
-			}
-		}
 	}
+	r.warnOfNoise()
 	if busy > 0 {
 		r.warning("the machine was not ours alone: in %d of %d samples others used more than %.0f %% of it", busy, samples, 100*foreignBeyond)
 	}
@@ -41,6 +37,28 @@ func (r *run) warn() {
 	}
 	if r.plan.Rounds < 5 {
 		r.warning("%d rounds are too few to tell a difference from noise", r.plan.Rounds)
+	}
+}
+
+// warnOfNoise counts the figures that spread too much; the figures themselves are
+// marked, so that one line for each metric of a hop is enough.
+func (r *run) warnOfNoise() {
+	for _, h := range r.plan.Hops {
+		for _, m := range []report.Metric{report.CPU, report.Rate, report.Throughput, report.Outside, report.Inside} {
+			noisy, all, widest := 0, 0, 0.0
+			for _, result := range r.report.Results {
+				s, ok := result.Summary[m]
+				if result.Hop != h.Name || !ok {
+					continue
+				}
+				if all++; s.Noisy {
+					noisy, widest = noisy+1, max(widest, s.Spread)
+				}
+			}
+			if noisy > 0 {
+				r.warning("%s: too noisy to tell: %s in %d of %d figures, which are marked, spreads over up to %.0f %% of its median", h.Name, m, noisy, all, 100*widest)
+			}
+		}
 	}
 }
 
