@@ -7,12 +7,16 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules
 
 FUZZTIME ?= 10s
+# Where aws-nitro-enclaves-cli has its kernel and its init.
+BLOBS ?= /usr/share/nitro_enclaves/blobs
+# What the enclave of make eif is started with, a name at least.
+ARGS ?= --fqdn localhost
 
 # Static, without paths, without the state of the checkout: what is left is the
 # sources, so that the same sources give the same binaries wherever they are built.
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w'
 
-.PHONY: help build demo test bench lint fuzz deps image clean
+.PHONY: help build demo test bench lint fuzz deps image eif clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-8s %s\n' "$$name" "$$what"; done
@@ -50,6 +54,10 @@ deps: ## install what the tests need beside Go (as root), or list what is missin
 image: ## build the two container images, corridor-enclave and corridor-host, with docker
 	docker build --target enclave -t corridor-enclave .
 	docker build --target host -t corridor-host .
+
+eif: build ## make artifacts/enclave.eif, an enclave image, from BLOBS and with ARGS for the enclave; no docker
+	@mkdir -p artifacts
+	.ci/eif $(BLOBS) bin/enclave bin/attest artifacts/enclave.eif $(ARGS)
 
 clean: ## remove what the targets above made in this folder
 	rm -rf bin artifacts enclave/page/built/verify.wasm.gz enclave/page/built/wasm_exec.js

@@ -13,6 +13,8 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // An App is what a container image holds, as far as an enclave can use it.
@@ -48,6 +50,10 @@ type imageConfig struct {
 	} `json:"config"`
 }
 
+// maxZstdWindow is the memory that a layer in zstd may ask for, in bytes; RFC 8878,
+// section 3.1.1.1.2, wants 8 MiB of every decoder, and zstd makes 128 at its most.
+const maxZstdWindow = 128 << 20
+
 // maxIndexes bounds how deep indexes may hold indexes.
 const maxIndexes = 4
 
@@ -58,8 +64,8 @@ func IsOCI(layout fs.FS) bool {
 }
 
 // ReadOCI reads the image in a layout for Linux on the given architecture. Every
-// blob is held against its digest. Layers are tar archives, in gzip or as they
-// are. Errors match ErrMalformed where the content is at fault.
+// blob is held against its digest. Layers are tar archives, in gzip, in zstd or as
+// they are. Errors match ErrMalformed where the content is at fault.
 func ReadOCI(layout fs.FS, arm64 bool) (*App, error) {
 	index, err := fs.ReadFile(layout, "index.json")
 	if err != nil {
@@ -162,6 +168,13 @@ func (f Files) addLayer(layout fs.FS, d descriptor) error {
 		if content, err = gzip.NewReader(content); err != nil {
 			return err
 		}
+	case strings.HasSuffix(d.MediaType, "+zstd"):
+		unzipped, err := zstd.NewReader(content, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxZstdWindow))
+		if err != nil {
+			return err
+		}
+		defer unzipped.Close()
+		content = unzipped
 	case !strings.HasSuffix(d.MediaType, ".tar"):
 		return fmt.Errorf("media type %.100q is not understood", d.MediaType)
 	}

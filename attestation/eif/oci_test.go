@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/corridor-enclave/corridor/attestation/eif"
 )
 
@@ -45,8 +47,42 @@ func (l layout) json(mediaType string, v any) object {
 	return l.blob(mediaType, b)
 }
 
-// layer adds a tar of headers; the content of a file is its name.
+// inZstd compresses.
+func (l layout) inZstd(content []byte) []byte {
+	var zipped bytes.Buffer
+	z, err := zstd.NewWriter(&zipped)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if _, err := z.Write(content); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		l.t.Fatal(err)
+	}
+	return zipped.Bytes()
+}
+
+// zstdLayer is a layer in zstd.
+func (l layout) zstdLayer(headers ...tar.Header) object {
+	return l.blob("application/vnd.oci.image.layer.v1.tar+zstd", l.inZstd(l.tar(headers...)))
+}
+
+// layer adds a tar of headers, in gzip or as it is.
 func (l layout) layer(zip bool, headers ...tar.Header) object {
+	content := l.tar(headers...)
+	if !zip {
+		return l.blob("application/vnd.oci.image.layer.v1.tar", content)
+	}
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	z.Write(content)
+	z.Close()
+	return l.blob("application/vnd.oci.image.layer.v1.tar+gzip", zipped.Bytes())
+}
+
+// tar is an archive of headers; the content of a file is its name.
+func (l layout) tar(headers ...tar.Header) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, h := range headers {
@@ -63,14 +99,7 @@ func (l layout) layer(zip bool, headers ...tar.Header) object {
 	if err := w.Close(); err != nil {
 		l.t.Fatal(err)
 	}
-	if !zip {
-		return l.blob("application/vnd.oci.image.layer.v1.tar", b.Bytes())
-	}
-	var zipped bytes.Buffer
-	z := gzip.NewWriter(&zipped)
-	z.Write(b.Bytes())
-	z.Close()
-	return l.blob("application/vnd.oci.image.layer.v1.tar+gzip", zipped.Bytes())
+	return b.Bytes()
 }
 
 // image adds a manifest and an index that names it.
@@ -102,7 +131,7 @@ func TestReadOCI(t *testing.T) {
 	l.image(
 		l.layer(true, tar.Header{Typeflag: tar.TypeDir, Name: "./etc/", Mode: 0o755}, file("app"), file("etc/gone"), file("etc/kept"),
 			file("old/a"), file("old/b/c"), file("dir/x"), tar.Header{Typeflag: tar.TypeLink, Name: "hard", Linkname: "/app"}),
-		l.layer(false, file("etc/.wh.gone"), file("old/.wh..wh..opq"), file("old/new"), tar.Header{Typeflag: tar.TypeSymlink, Name: "dir", Linkname: "etc"}),
+		l.zstdLayer(file("etc/.wh.gone")), l.layer(false, file("old/.wh..wh..opq"), file("old/new"), tar.Header{Typeflag: tar.TypeSymlink, Name: "dir", Linkname: "etc"}),
 	)
 	app, err := eif.ReadOCI(l.files, false)
 	if err != nil {
@@ -148,7 +177,15 @@ func TestReadOCIRefuses(t *testing.T) {
 			}
 			l.index(d)
 		}},
-		{"a layer in zstd", "not understood", func(l layout) { l.image(l.blob("application/vnd.oci.image.layer.v1.tar+zstd", nil)) }},
+		{"a layer in another compression", "not understood", func(l layout) { l.image(l.blob("application/vnd.oci.image.layer.v1.tar+br", nil)) }},
+		{"a layer that is no zstd", "magic", func(l layout) { l.image(l.blob("x.tar+zstd", []byte("no zstd at all"))) }},
+		{"a layer in zstd, cut off", "unexpected EOF", func(l layout) {
+			whole := l.inZstd([]byte(strings.Repeat("x", 100)))
+			l.image(l.blob("x.tar+zstd", whole[:len(whole)-5]))
+		}},
+		{"a layer in zstd that wants all memory", "window size", func(l layout) {
+			l.image(l.blob("x.tar+zstd", []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00}))
+		}},
 		{"a layer that is no gzip", "EOF", func(l layout) { l.image(l.blob("x.tar+gzip", nil)) }},
 		{"a layer cut off", "unexpected EOF", func(l layout) {
 			l.image(l.blob("x.tar", []byte(strings.Repeat("x", 100))))

@@ -36,6 +36,7 @@ func rules() []rule {
 		{from: "", to: "github.com/vishvananda/netlink", except: []string{"tapstack/tap"}, tests: true, reason: "netlink's room is tapstack/tap"},
 		{from: "", to: "github.com/fxamacker/cbor/v2", except: []string{"attestation"}, tests: true, reason: "CBOR is spoken by the module and in its documents, nowhere else"},
 		{from: "", to: "github.com/pelletier/go-toml/v2", except: []string{"tapstack/settings", "attestation"}, tests: true, reason: "TOML is read by tapstack/settings, and by the policy of attestation, which may not import it"},
+		{from: "", to: "github.com/klauspost/compress", except: []string{"attestation/eif"}, tests: true, reason: "zstd is what some layers of container images are in, and the standard library has none"},
 		{from: "", to: "github.com/kballard/go-shellquote", except: []string{"enclave/config"}, tests: true, reason: "a command line is parsed once, when the configuration is"},
 		{from: "", to: "github.com/go-chi/chi/v5", except: []string{"enclave"}, tests: true, reason: "routes are the enclave's business; revproxy knows none"},
 		{from: "", to: "github.com/aws/aws-sdk-go-v2", except: []string{"enclave/kms"}, tests: true, reason: "who wants something of AWS asks enclave/kms"},
