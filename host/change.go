@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/corridor-enclave/corridor/host/config"
+	"github.com/corridor-enclave/corridor/host/gateway"
 	"github.com/corridor-enclave/corridor/host/publish"
 	"github.com/corridor-enclave/corridor/host/running"
 )
@@ -36,6 +37,7 @@ func (p *prepared) Commit() error {
 	h.publisher.Tune(tuningOf(c))
 	h.streams.SetReady(c.Published.Ready)
 	h.balance(c)
+	h.gateway.SetRules(gateway.Rules{HostLoopback: c.HostLoopback, Egress: c.Egress, DNS: c.DNS})
 	return p.Change.Commit()
 }
 

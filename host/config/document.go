@@ -89,6 +89,6 @@ func running() []string {
 	return []string{
 		"publish", "route", "drain", "health-check", "health-interval", "health-rise", "health-fall", "slow-start",
 		"stream-ready", "idle-timeout", "max-connections", "max-connections-per-port", "max-connections-per-client", "max-waiting",
-		"drain-timeout", "link-api", "log-level",
+		"drain-timeout", "link-api", "log-level", "dns", "host-loopback", "egress-allow", "egress-deny",
 	}
 }

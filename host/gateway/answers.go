@@ -40,6 +40,7 @@ const (
 // lead it where he likes. Rules that deny look at all names of the chain.
 type answers struct {
 	egress Egress
+	live   live // stronger than egress
 
 	mu      sync.Mutex
 	held    map[netip.Addr][]holding
@@ -97,12 +98,13 @@ func (a *answers) learn(m *dns.Msg, now time.Time) {
 // rulesFor returns the rules whose names are in the chain.
 func (a *answers) rulesFor(chain []string) []Destination {
 	var rules []Destination
-	for _, d := range a.egress.Deny {
+	now := a.live.egress(a.egress)
+	for _, d := range now.Deny {
 		if slices.ContainsFunc(chain, d.containsName) {
 			rules = append(rules, d)
 		}
 	}
-	for _, d := range a.egress.Allow {
+	for _, d := range now.Allow {
 		if d.containsName(chain[0]) && !slices.Contains(rules, d) {
 			rules = append(rules, d)
 		}

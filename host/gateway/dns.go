@@ -47,6 +47,7 @@ func ownZones() []string { return []string{".containers.internal.", ".docker.int
 type dnsServer struct {
 	ctx       context.Context // of the network
 	egress    Egress
+	live      live // stronger than egress
 	answers   *answers
 	refusals  *refusals
 	resolvers *resolvers
@@ -69,7 +70,7 @@ func newDNSServer(n *network, r *resolvers) (*dnsServer, error) {
 		return nil, err
 	}
 	d := &dnsServer{
-		ctx: n.ctx, egress: n.policy.egress, answers: n.policy.answers, refusals: n.refusals,
+		ctx: n.ctx, egress: n.policy.egress, live: n.policy.live, answers: n.policy.answers, refusals: n.refusals,
 		counts:    dnsCounters{forwarded: exposition.NewDurations()},
 		resolvers: r, cache: newDNSCache(), slots: make(chan struct{}, maxQueries),
 	}
@@ -143,7 +144,7 @@ func (d *dnsServer) answer(q *dns.Msg, overTCP bool) *dns.Msg {
 	if a := ownAnswer(q, question); a != nil {
 		return a
 	}
-	if no := d.egress.judgeNames([]string{canonical(question.Name)}); no.cause != causeNone {
+	if no := d.live.egress(d.egress).judgeNames([]string{canonical(question.Name)}); no.cause != causeNone {
 		return d.refuse(q, no)
 	}
 	a, err := d.lookUp(q, overTCP)
@@ -152,7 +153,7 @@ func (d *dnsServer) answer(q *dns.Msg, overTCP bool) *dns.Msg {
 		d.counts.failed.Add(1)
 		return failure(q, dns.RcodeServerFailure)
 	}
-	if no := d.egress.judgeNames(chainOf(a)); no.cause != causeNone {
+	if no := d.live.egress(d.egress).judgeNames(chainOf(a)); no.cause != causeNone {
 		return d.refuse(q, no)
 	}
 	d.answers.learn(a, time.Now())

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/corridor-enclave/corridor/tapstack"
@@ -74,6 +75,7 @@ type Gateway struct {
 	config    Config
 	log       *slog.Logger
 	resolvers *resolvers
+	rules     atomic.Pointer[Rules]
 
 	running sync.WaitGroup // Attach calls, and networks that are closing
 
@@ -97,13 +99,15 @@ func New(c Config) *Gateway {
 	if c.ResolvConf == "" {
 		c.ResolvConf = "/etc/resolv.conf"
 	}
-	return &Gateway{
+	g := &Gateway{
 		config:    c,
 		log:       c.Log,
 		resolvers: newResolvers(c.DNS, c.ResolvConf),
 		networks:  map[vsockconn.CID]*network{},
 		changed:   make(chan struct{}),
 	}
+	g.SetRules(Rules{HostLoopback: c.HostLoopback, Egress: c.Egress, DNS: c.DNS})
+	return g
 }
 
 // Attach carries the link of the enclave cid, which is of the kind p, over conn

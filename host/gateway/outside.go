@@ -37,7 +37,7 @@ func (g *Gateway) Outside(ctx context.Context, cid vsockconn.CID) *Outside {
 	p := g.newPolicy()
 	p.ipv6 = g.hasIPv6()
 	return &Outside{policy: p, dns: &dnsServer{
-		ctx: ctx, egress: p.egress, answers: p.answers,
+		ctx: ctx, egress: p.egress, live: p.live, answers: p.answers,
 		refusals:  &refusals{log: g.log.With("cid", uint32(cid), "part", "calls")},
 		counts:    dnsCounters{forwarded: exposition.NewDurations()},
 		resolvers: g.resolvers, cache: newDNSCache(), slots: make(chan struct{}, maxQueries),
@@ -46,10 +46,10 @@ func (g *Gateway) Outside(ctx context.Context, cid vsockconn.CID) *Outside {
 
 // newPolicy is a policy that has learned nothing yet.
 func (g *Gateway) newPolicy() policy {
-	return policy{
-		hostLoopback: g.config.HostLoopback, ipv6: g.config.IPv6 != IPv6Off,
-		egress: g.config.Egress, answers: newAnswers(g.config.Egress),
-	}
+	now := live{&g.rules}
+	a := newAnswers(g.config.Egress)
+	a.live = now
+	return policy{ipv6: g.config.IPv6 != IPv6Off, answers: a, live: now}
 }
 
 // Find returns where the host is to connect to for a call to name, or if that is

@@ -52,6 +52,7 @@ type policy struct {
 	ipv6         bool
 	egress       Egress
 	answers      *answers // nil if no rule is a name
+	live         live     // stronger than hostLoopback and egress
 }
 
 // A special is a network that no enclave reaches because it is allowed
@@ -106,6 +107,7 @@ func nat64() netip.Prefix { return netip.MustParsePrefix("64:ff9b::/96") }
 // route returns the address that the host connects to for a flow of the enclave,
 // or why it may not.
 func (p policy) route(destination netip.AddrPort) (to netip.AddrPort, no refusal) {
+	p.hostLoopback, p.egress = p.live.hostLoopback(p.hostLoopback), p.live.egress(p.egress)
 	addr := destination.Addr()
 	switch {
 	case !addr.IsValid() || addr.Zone() != "":

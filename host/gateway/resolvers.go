@@ -13,10 +13,10 @@ import (
 // resolvers are the DNS servers of the host: given ones, or those of a file that
 // is read again when it changes, as it does when the host moves networks.
 type resolvers struct {
-	fixed []netip.AddrPort
-	path  string
+	path string
 
 	mu       sync.Mutex
+	fixed    []netip.AddrPort
 	modified time.Time // of the file when it was read
 	size     int64
 	servers  []netip.AddrPort
@@ -26,10 +26,23 @@ func newResolvers(fixed []netip.AddrPort, path string) *resolvers {
 	return &resolvers{fixed: fixed, path: path}
 }
 
+// fix changes the given ones.
+func (r *resolvers) fix(servers []netip.AddrPort) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fixed = servers
+}
+
+func (r *resolvers) given() []netip.AddrPort {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fixed
+}
+
 // list returns the servers to ask, in order.
 func (r *resolvers) list() ([]netip.AddrPort, error) {
-	if len(r.fixed) > 0 {
-		return r.fixed, nil
+	if fixed := r.given(); len(fixed) > 0 {
+		return fixed, nil
 	}
 	info, err := os.Stat(r.path)
 	if err != nil {
