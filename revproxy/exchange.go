@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/corridor-enclave/corridor/revproxy/head"
 )
@@ -49,6 +50,19 @@ func (x *exchange) end() {
 // unread reports whether some of the body is still to come from the client.
 func (x *exchange) unread() bool {
 	return x.in.Body != nil && x.in.ContentLength != 0 && !x.ended.Load()
+}
+
+// letGo ends a Read of the body that is under way. The answer is whole, so nobody
+// needs the rest of the request; but http.Transport's HTTP/2 waits for that Read
+// when the answer is closed, and the client may wait for the end of the answer.
+func (x *exchange) letGo(w http.ResponseWriter) {
+	switch {
+	case x.app == nil || x.app.exact || !x.unread():
+	case x.in.ProtoMajor == 2:
+		_ = x.in.Body.Close()
+	default: // its Close would wait for the client too
+		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // trailer makes the trailers of the request to the app out of those that the

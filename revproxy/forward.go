@@ -133,6 +133,7 @@ func (p *Proxy) deliver(w http.ResponseWriter, x *exchange, res *http.Response) 
 			return err
 		}
 	}
+	x.letGo(w)
 	_ = res.Body.Close()
 	passTrailers(w, res.Trailer, announced)
 	return nil

@@ -2,12 +2,12 @@ package revproxy_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -252,15 +252,7 @@ func TestHTTP2App(t *testing.T) {
 		}
 		w.Header().Set("Grpc-Status", "0")
 	}))
-	app.Config.Protocols = new(http.Protocols)
-	app.Config.Protocols.SetUnencryptedHTTP2(true)
-	app.Start()
-	t.Cleanup(app.Close)
-	u, err := url.Parse(app.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	front := serveTLS(t, newProxy(t, "h2c://"+u.Host, nil), true)
+	front := serveTLS(t, newProxy(t, startH2C(t, app), nil), true)
 	in, out := io.Pipe()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, front.URL+"/svc/Method", in)
 	if err != nil {
@@ -284,5 +276,49 @@ func TestHTTP2App(t *testing.T) {
 	out.Close()
 	if rest := body(t, res); rest != "" || res.Trailer.Get("Grpc-Status") != "0" {
 		t.Errorf("%q, trailers %v", rest, res.Trailer)
+	}
+}
+
+// startH2C starts an app that speaks HTTP/2 without TLS, and returns its URL.
+func startH2C(t *testing.T, app *httptest.Server) string {
+	t.Helper()
+	app.Config.Protocols = new(http.Protocols)
+	app.Config.Protocols.SetUnencryptedHTTP2(true)
+	app.Start()
+	t.Cleanup(app.Close)
+	return "h2c://" + app.Listener.Addr().String()
+}
+
+// TestHTTP2AppAnswersEarly: the end of an answer does not wait for the end of an
+// upload that the app did not want.
+func TestHTTP2AppAnswersEarly(t *testing.T) {
+	t.Parallel()
+	for _, overHTTP2 := range []bool{true, false} {
+		t.Run(fmt.Sprintf("client speaks HTTP/2 %t", overHTTP2), func(t *testing.T) {
+			t.Parallel()
+			app := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.ReadFull(r.Body, make([]byte, 5))
+				w.Header().Set("Trailer", "Grpc-Status")
+				_, _ = io.WriteString(w, "no more")
+				_ = http.NewResponseController(w).Flush() // or it gets a length, and HTTP/1 no trailers
+				w.Header().Set("Grpc-Status", "7")
+			}))
+			front := serveTLS(t, newProxy(t, startH2C(t, app), nil), overHTTP2)
+			in, out := io.Pipe()
+			defer out.Close()
+			go func() { _, _ = io.WriteString(out, "begin") }()
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, front.URL+"/svc/Method", in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := front.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			if all := body(t, res); all != "no more" || res.Trailer.Get("Grpc-Status") != "7" {
+				t.Errorf("%q, trailers %v", all, res.Trailer)
+			}
+		})
 	}
 }

@@ -1,6 +1,6 @@
 // Package binaries compiles the programs that tests and measurements start: ours
-// the way `make build` does, and the pinned load generators and peers from the
-// modules bench/tools and bench/peers, whose pins do not touch ours. It starts
+// the way `make build` does, and the pinned load generators, peers and suites from
+// the modules bench/tools, bench/peers and bench/suites, whose pins do not touch ours. It starts
 // none of them; see bench/process, bench/loadgen and bench/vm.
 package binaries
 
@@ -37,6 +37,12 @@ const (
 	Baton       Program = "baton"
 	Gvproxy     Program = "gvproxy"
 	Gvforwarder Program = "gvforwarder"
+
+	ConnectConformance Program = "connectconformance"
+	ReferenceServer    Program = "referenceserver" // of the same suite
+	GRPCClient         Program = "grpc-interop-client"
+	GRPCServer         Program = "grpc-interop-server"
+	HTTPBin            Program = "go-httpbin"
 )
 
 // A source is where a program is built from.
@@ -59,6 +65,12 @@ func (p Program) source() (source, error) {
 		Baton:       {module: "bench/tools", pkg: "github.com/americanexpress/baton"},
 		Gvproxy:     {module: "bench/peers", pkg: "github.com/containers/gvisor-tap-vsock/cmd/gvproxy"},
 		Gvforwarder: {module: "bench/peers", pkg: "github.com/containers/gvisor-tap-vsock/cmd/vm"},
+
+		ConnectConformance: {module: "bench/suites", pkg: "connectrpc.com/conformance/cmd/connectconformance"},
+		ReferenceServer:    {module: "bench/suites", pkg: "connectrpc.com/conformance/cmd/referenceserver"},
+		GRPCClient:         {module: "bench/suites", pkg: "google.golang.org/grpc/interop/client"},
+		GRPCServer:         {module: "bench/suites", pkg: "google.golang.org/grpc/interop/server"},
+		HTTPBin:            {module: "bench/suites", pkg: "github.com/mccutchen/go-httpbin/v2/cmd/go-httpbin"},
 	}
 	s, ok := sources[p]
 	if !ok {

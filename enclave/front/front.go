@@ -170,6 +170,11 @@ func (f *Front) newServer() *http.Server {
 	if certs := f.cfg.Certificates; certs != nil {
 		s.TLSConfig = &tls.Config{
 			MinVersion: tls.VersionTLS12,
+			// Of TLS 1.2: nothing but forward secrecy with authenticated encryption.
+			CipherSuites: []uint16{
+				tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+				tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+			},
 			NextProtos: []string{"h2", "http/1.1"},
 			// Whatever name the client asks for: it trusts the document.
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
