@@ -60,7 +60,12 @@ func newStart(args, environ []string) (*start, error) {
 	if s.program, err = os.Executable(); err != nil {
 		return nil, err
 	}
-	if s.before, err = handover.Receive(environ); err != nil || s.before == nil {
+	if s.before, err = handover.Receive(environ); err != nil {
+		return s, err
+	}
+	if s.before == nil {
+		activated, err := handover.Activated(environ, os.Getpid())
+		s.sockets = handover.NewSockets(activated)
 		return s, err
 	}
 	s.sockets = handover.NewSockets(s.before.Sockets)
