@@ -57,6 +57,8 @@ func (h *host) lookAt(mux *http.ServeMux) {
 		metrics.Published(h.publisher.Status),
 		metrics.Enclaves(h.gateway.Enclaves),
 		metrics.Streams(h.streams.Counts),
+		metrics.Balance(h.balancer.Status),
+		metrics.Changes(h.running.Counts),
 		metrics.Calls(h.countCalls),
 		metrics.Reports(h.telemetry.Reports),
 	))
