@@ -50,6 +50,8 @@ type Config struct {
 	// WaitForApp says that the app is not ready until it calls GET
 	// /enclave/ready. Otherwise it is ready from the start.
 	WaitForApp bool
+	// Startup is the configuration that was given at start; nil: none was.
+	Startup []byte
 	// Secrets are answered to whoever asks for them by name. They are not changed.
 	Secrets map[string][]byte
 	// Log gets what an operator should know.
@@ -124,6 +126,7 @@ func (a *API) routes() http.Handler {
 	r.Get("/enclave/state", a.state)
 	r.Put("/enclave/state", a.state)
 	r.Post("/enclave/hash", a.postHash)
+	r.Get("/v1/config", a.getStartup)
 	r.Get("/v1/secrets/{name}", a.getSecret)
 	return r
 }
@@ -149,9 +152,22 @@ func (a *API) getSecret(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "there is no secret of this name: see --secret", http.StatusNotFound)
 		return
 	}
+	hand(w, secret)
+}
+
+// getStartup answers with what the parent has given, byte for byte.
+func (a *API) getStartup(w http.ResponseWriter, _ *http.Request) {
+	if a.cfg.Startup == nil {
+		http.Error(w, "no configuration was given at start: see --startup-port", http.StatusNotFound)
+		return
+	}
+	hand(w, a.cfg.Startup)
+}
+
+func hand(w http.ResponseWriter, content []byte) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(secret) // an error means that the app is gone
+	_, _ = w.Write(content) // an error means that the app is gone
 }
 
 // state would hand keys from one enclave to another, which nobody does here.

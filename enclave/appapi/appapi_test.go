@@ -29,7 +29,7 @@ func serve(t *testing.T, wait bool) (api *appapi.API, url string, unix *http.Cli
 	}
 	api = appapi.New(appapi.Config{
 		Listeners: []net.Listener{loopback, socket}, WaitForApp: wait, Log: slog.New(slog.DiscardHandler),
-		Secrets: map[string][]byte{"db": []byte("pass\x00word"), "none": nil},
+		Startup: []byte("mode = 1"), Secrets: map[string][]byte{"db": []byte("pass\x00word"), "none": nil},
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -80,6 +80,8 @@ func TestAnswers(t *testing.T) {
 		{name: "post state", method: "POST", path: "/enclave/state", status: 405},
 		{name: "get hash", method: "GET", path: "/enclave/hash", status: 405},
 		{name: "unknown", method: "GET", path: "/enclave/attestation", status: 404},
+		{name: "configuration", method: "GET", path: "/v1/config", status: 200, says: "mode = 1"},
+		{name: "set the configuration", method: "PUT", path: "/v1/config", status: 405},
 		{name: "unknown secret", method: "GET", path: "/v1/secrets/x", status: 404, says: "no secret of this name"},
 		{name: "no secret's name", method: "GET", path: "/v1/secrets/", status: 404},
 		{name: "set a secret", method: "PUT", path: "/v1/secrets/db", status: 405},
@@ -105,6 +107,25 @@ func TestAnswers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestNoConfiguration(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := appapi.New(appapi.Config{Listeners: []net.Listener{l}, Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- api.Run(ctx) }()
+	if status, body := send(t, http.DefaultClient, "GET", "http://"+l.Addr().String()+"/v1/config", ""); status != 404 || !strings.Contains(body, "--startup-port") {
+		t.Errorf("%d %q", status, body)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

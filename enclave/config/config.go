@@ -57,6 +57,9 @@ type Config struct {
 	AppArgv []string
 	// WaitForApp holds the app's requests back until the app says it is ready.
 	WaitForApp bool
+	// StartupPort is the VSOCK port on which the parent gives the app's
+	// configuration; 0 means that there is none.
+	StartupPort uint32
 	// AppAPI is where the app's own API listens: unix sockets and loopback only.
 	// Empty means off.
 	AppAPI []Endpoint
@@ -176,6 +179,7 @@ type declaration struct {
 	secrets     secrets
 	appCmd      *[]string
 	waitForApp  *bool
+	startupPort *uint32
 	appAPI      *[]Endpoint
 	front       *[]Endpoint
 	streams     *[]Forward

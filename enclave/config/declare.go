@@ -30,6 +30,7 @@ func declare(build Build) *declaration {
 	d.apps = settings.List(s, "app", "the app's `URL`: http://HOST:PORT or unix:PATH, or h2c://HOST:PORT if it speaks HTTP/2 without TLS, as for gRPC; several share the requests", parseApp)
 	d.appCmd = settings.Var(s, "app-cmd", "", "`command line` that starts the app, quoted as for a shell but never given to one; or put the words behind --", parseCommand)
 	d.waitForApp = settings.Bool(s, "wait-for-app", "answer the app's requests with 503 until the app has called GET /enclave/ready")
+	d.startupPort = settings.Var(s, "startup-port", off, "VSOCK `port` on which the parent gives the app its configuration before it starts, such as 1027, or off", parseOptionalPort)
 	d.appAPI = settings.List(s, "app-api", "where the app's own API listens: `unix:PATH or tcp:127.0.0.1:PORT`, or off ("+d.defaultAPIHelp()+")", parseAPI)
 	declareURL(s, d.source, "source-url", "`URL` of the image's source, shown to whoever wants to verify", parseSource)
 	d.front = settings.List(s, "front", "where clients are served: `tcp:HOST:PORT`, or vsock:PORT for streams of the host ("+d.defaultFrontHelp()+")", parseFront)
@@ -95,7 +96,7 @@ func (d *declaration) defaultAPIHelp() string {
 func (d *declaration) assemble(rest []string) Config {
 	c := Config{
 		FQDN: *d.fqdn, KeyLifetime: *d.keyLifetime, Source: orNil(d.source), Apps: *d.apps, Limits: d.limits.assemble(), Egress: d.egress.assemble(), Secrets: d.secrets.assemble(),
-		AppArgv: *d.appCmd, WaitForApp: *d.waitForApp, AppAPI: d.assembleAPI(), Front: d.assembleFront(), Streams: *d.streams,
+		AppArgv: *d.appCmd, WaitForApp: *d.waitForApp, StartupPort: *d.startupPort, AppAPI: d.assembleAPI(), Front: d.assembleFront(), Streams: *d.streams,
 		Link: Link{
 			On: *d.link, VSOCK: *d.vsock, Parent: *d.parent, Port: *d.linkPort,
 			TAP: *d.tap, MTU: *d.mtu, MAC: *d.mac,

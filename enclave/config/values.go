@@ -271,6 +271,14 @@ func parsePort(v string) (uint32, error) {
 	return uint32(n), nil
 }
 
+// parseOptionalPort accepts a VSOCK port, or off for 0.
+func parseOptionalPort(v string) (uint32, error) {
+	if v == off {
+		return 0, nil
+	}
+	return parsePort(v)
+}
+
 // parseInterface follows dev_valid_name in the kernel's net/core/dev.c; '%' is
 // refused because TUNSETIFF would expand it.
 func parseInterface(v string) (string, error) {

@@ -25,7 +25,7 @@ var errOtherConfiguration = errors.New("PCR16 measures another configuration: wh
 // Corridor's form name the configuration's digest as well, so that a client can
 // demand it. A sidecar that is started a second time finds its own work.
 func (s *Sidecar) measure(ctx context.Context) error {
-	published, err := front.Publish(publish(s.cfg.Settings))
+	published, err := front.Publish(s.published())
 	if err != nil {
 		return err
 	}

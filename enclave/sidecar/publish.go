@@ -14,8 +14,9 @@ type published struct {
 	App        bool          `json:"app"`
 	WaitForApp bool          `json:"wait_for_app"`
 	Link       publishedLink `json:"link"`
-	Egress     []string      `json:"egress,omitempty"` // what the app may be let out to, beside the link
-	Telemetry  string        `json:"telemetry"`        // what the host learns without being asked
+	Egress     []string      `json:"egress,omitempty"`  // what the app may be let out to, beside the link
+	Telemetry  string        `json:"telemetry"`         // what the host learns without being asked
+	Startup    string        `json:"startup,omitempty"` // SHA-256 of what the app was given at start
 	Simulated  bool          `json:"simulated"`
 }
 

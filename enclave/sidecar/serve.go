@@ -81,7 +81,7 @@ func closeAll(ls []net.Listener) error {
 }
 
 func (s *Sidecar) beginAPI(context.Context) error {
-	s.api = appapi.New(appapi.Config{Listeners: s.apis, WaitForApp: s.cfg.Settings.WaitForApp, Secrets: s.secrets, Log: s.cfg.Log})
+	s.api = appapi.New(appapi.Config{Listeners: s.apis, WaitForApp: s.cfg.Settings.WaitForApp, Secrets: s.secrets, Startup: s.startup, Log: s.cfg.Log})
 	return nil
 }
 
@@ -129,7 +129,7 @@ func (s *Sidecar) beginFront(context.Context) (err error) {
 		Listeners:    s.fronts,
 		Attester:     attester{s.session},
 		App:          s.api,
-		Published:    publish(set),
+		Published:    s.published(),
 		Source:       set.Source,
 		DrainTimeout: s.frontTimeout(),
 		Log:          s.cfg.Log,

@@ -11,6 +11,7 @@
 //	      resolv.conf   names the link's resolver                        │
 //	      link          carries frames; retries until the host is there  │ link closed
 //	      certificate   self-signed, key born here                       │
+//	      startup       the parent has given the app's configuration     │
 //	      module        asked who it is, measures the configuration      │ closed
 //	      egress        SOCKS5 and HTTP CONNECT for the app             │ cut, once the app is gone
 //	      secrets       KMS has decrypted them for the app               │
@@ -95,6 +96,7 @@ type Sidecar struct {
 	link           *tapstack.Link
 	certificates   *certs.SelfSigned
 	fronts, apis   []net.Listener
+	startup        []byte                        // the app's configuration; nil: none was given
 	secrets        map[string][]byte             // of the app, by name
 	config         attestation.Digest            // as measured; zero without a module
 	outward        *egress.Dialer                // nil: nobody is let out by it
@@ -162,6 +164,9 @@ func (s *Sidecar) parts() []part {
 	}
 	if !set.Simulation.PlainHTTP {
 		ps = append(ps, part{name: "certificate", begin: s.beginCertificate})
+	}
+	if set.StartupPort != 0 {
+		ps = append(ps, part{name: "startup", begin: s.beginStartup})
 	}
 	ps = append(ps, part{name: "module", begin: s.beginModule, end: s.session.Close})
 	if set.Egress.On() {
