@@ -175,7 +175,7 @@ func open(c config.Config, s *start, state running.State, level *slog.LevelVar, 
 		warnIfOpen(h.control.Addr(), log)
 	}
 	if c.Observe != "" {
-		if h.observe, err = api.Listen(c.Observe); err != nil {
+		if h.observe, err = s.listenControl(c.Observe); err != nil {
 			return nil, err
 		}
 	}

@@ -150,7 +150,7 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 	write("idle-timeout = \"2h\"\n")
-	s := startProcess(t, "--config", file, "--publish", "127.0.0.1:0=stream:1443@16", "--drain-timeout", "5s")
+	s := startProcess(t, "--config", file, "--publish", "127.0.0.1:0=stream:1443@16", "--observe", "tcp:127.0.0.1:0", "--drain-timeout", "5s")
 	startInside(t, s.dir, 16)
 	at := s.published(t)[0]
 	s.ctl(t, 0, "set", "slow-start", "7s")
