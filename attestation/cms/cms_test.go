@@ -159,6 +159,53 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
+// TestLabel: a label that is empty in so many words is as good as none; another is
+// not ours.
+func TestLabel(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	good := seal(t, &key.PublicKey, "secret", 0)
+	// labelled puts a pSource of the parameters in, and mends the lengths around it:
+	// those of the parameters, the algorithm, the recipient, the set and all above.
+	labelled := func(source string) []byte {
+		oaep := []byte("\x30\x3c\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x07\x30\x2f")
+		at := bytes.Index(good, oaep)
+		if at < 0 {
+			t.Fatal("the algorithm is not there")
+		}
+		end := at + 2 + 0x3c
+		b := append(bytes.Clone(good[:end]), source...)
+		b = append(b, good[end:]...)
+		b[at+1] += byte(len(source))
+		b[at+14] += byte(len(source))
+		for i := range at { // what has the recipient in it has a length of two bytes
+			if (good[i] == 0x30 || good[i] == 0x31 || good[i] == 0xa0) && good[i+1] == 0x82 {
+				n := int(good[i+2])<<8 | int(good[i+3])
+				if i+4+n > end && i+4+n <= len(good) {
+					n += len(source)
+					b[i+2], b[i+3] = byte(n>>8), byte(n)
+				}
+			}
+		}
+		return b
+	}
+	const empty = "\xa2\x0f\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x09\x04\x00"
+	e, err := cms.Parse(labelled(empty))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := e.Open(key); err != nil || string(got) != "secret" {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, source := range []string{
+		"\xa2\x10\x30\x0e\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x09\x04\x01x", "\xa2\x00", "\xa3" + empty[1:], "\x05\x00",
+	} {
+		if _, err := cms.Parse(labelled(source)); !errors.Is(err, cms.ErrMalformed) || !strings.Contains(err.Error(), "RSAES-OAEP") {
+			t.Errorf("% x: %v", source, err)
+		}
+	}
+}
+
 // TestAWS: an answer of AWS's own has the form.
 func TestAWS(t *testing.T) {
 	t.Parallel()
