@@ -55,7 +55,7 @@ func (p *Proxy) passBack(w http.ResponseWriter, r *http.Request, x *exchange, re
 
 // outbound makes the request to the app. Its host and target depend on the app.
 func (p *Proxy) outbound(r *http.Request, x *exchange) *http.Request {
-	out := r.WithContext(x.Context)
+	out := r.WithContext(x)
 	out.URL = &x.url
 	x.url.Scheme = "http"
 	out.Header = make(http.Header, len(r.Header)+8)
@@ -153,6 +153,7 @@ func (p *Proxy) copyBody(w http.ResponseWriter, x *exchange, res *http.Response)
 	piece := bufferSize
 	if x.in.ProtoMajor == 2 {
 		piece = recordSize
+		buf = buf[:bufferSize/piece*piece] // whole ones, as long as the app has so much
 	}
 	for {
 		n, err := res.Body.Read(buf)

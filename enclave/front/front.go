@@ -163,7 +163,8 @@ func (f *Front) newServer() *http.Server {
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams,
 			SendPingTimeout:      pingAfter,
-			WriteByteTimeout:     writeTimeout,
+			// No WriteByteTimeout: guardWrites does that, at a deadline in many writes
+			// instead of three for each.
 		},
 		ErrorLog: newErrorLog(f.cfg.Log),
 	}
