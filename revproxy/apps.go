@@ -6,30 +6,27 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/corridor-enclave/corridor/revproxy/upstream"
 )
 
-// How long an app that cannot be connected to is left alone: twice as long after
-// each failure, up to a limit. Then one request tries it.
-const (
-	firstRest = 50 * time.Millisecond
-	maxRest   = 5 * time.Second
-)
-
 // apps are the places where the app listens. A request goes to the one with the
-// fewest under way that is not resting; if it cannot be connected to, to the
-// next, since nothing has been sent. A request that was sent is never sent to
-// another app: it may be what killed the first.
+// fewest under way for its health; if it cannot be connected to, to the next,
+// since nothing has been sent. A request that was sent may be what killed the
+// first, so that it goes to another only if it may be repeated, and if Retries
+// says more than once.
 type apps struct {
 	members []*member
 	next    atomic.Uint32 // where the search begins, so that equals share
+	most    int64         // requests with one of them; zero: any number
 	// patience is how long to try again while nothing accepts connections.
 	patience time.Duration
 }
+
+// errFull reports that all apps have as many requests as they may.
+var errFull = errors.New("revproxy: all apps have as many requests as they may")
 
 // A member is one of them.
 type member struct {
@@ -39,19 +36,16 @@ type member struct {
 	exact bool                // targets are sent byte by byte
 	lines *upstream.Transport // the carrier, if it lends its connections; else nil
 	under atomic.Int64        // requests
-
-	mu       sync.Mutex
-	failures int       // to connect, in a row
-	rests    time.Time // until when it is left alone
+	health
 }
 
-func newApps(c Config) (*apps, error) {
+func newApps(c Config, news func(*member, error)) (*apps, error) {
 	if len(c.Apps) == 0 {
 		return nil, errors.New("revproxy: no app given")
 	}
-	a := &apps{patience: c.ForwardTimeout}
+	a := &apps{patience: c.ForwardTimeout, most: int64(c.MaxPerApp)}
 	for _, u := range c.Apps {
-		m, err := newMember(c, u)
+		m, err := newMember(c, u, news)
 		if err != nil {
 			return nil, err
 		}
@@ -60,20 +54,29 @@ func newApps(c Config) (*apps, error) {
 	return a, nil
 }
 
-func newMember(c Config, app *url.URL) (*member, error) {
+func newMember(c Config, app *url.URL, news func(*member, error)) (*member, error) {
 	network, address, err := appAddress(app)
 	if err != nil {
 		return nil, err
 	}
 	m := &member{host: address, exact: !c.NetHTTP && app.Scheme != "h2c"}
+	m.slowStart = c.SlowStart
 	if network == "unix" {
 		m.host = "localhost"
 	}
 	dial := dialer(c, network, address)
 	m.dial = func(ctx context.Context) (net.Conn, error) {
+		x, ours := ctx.(*exchange)
+		if ours {
+			ctx = x.Context
+		}
+		begin := time.Now()
 		conn, err := dial(ctx)
-		if ctx.Err() == nil { // else it says nothing about the app
-			m.note(err)
+		if ours {
+			x.connecting += time.Since(begin)
+		}
+		if ctx.Err() == nil && m.dialed(err) { // else it says nothing about the app
+			news(m, err)
 		}
 		return conn, err
 	}
@@ -82,36 +85,18 @@ func newMember(c Config, app *url.URL) (*member, error) {
 	return m, nil
 }
 
-// note takes down whether the app could be connected to.
-func (m *member) note(err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err == nil {
-		m.failures, m.rests = 0, time.Time{}
-		return
-	}
-	rest := maxRest
-	if m.failures < 7 {
-		rest = min(firstRest<<m.failures, maxRest)
-	}
-	m.failures++
-	m.rests = time.Now().Add(rest)
-}
-
-func (m *member) resting(now time.Time) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return now.Before(m.rests)
-}
-
 // take picks the app for a request and counts the request there, preferring
-// those that were not tried yet. The caller leaves it in the end.
+// those that were not tried yet. The caller leaves it in the end. It is nil if all
+// are full.
 func (a *apps) take(tried map[*member]bool) *member {
 	best := a.members[0]
 	if len(a.members) > 1 {
 		best = a.best(tried)
 	}
-	best.under.Add(1)
+	if n := best.under.Add(1); a.most > 0 && n > a.most {
+		best.under.Add(-1)
+		return nil
+	}
 	return best
 }
 
@@ -121,12 +106,18 @@ func (a *apps) best(tried map[*member]bool) *member {
 	var bestRank int64
 	for i := range a.members {
 		m := a.members[(begin+i)%len(a.members)]
-		rank := m.under.Load()
-		if m.resting(now) {
-			rank += 1 << 32
+		n := m.under.Load()
+		rank := (n + 1) * whole
+		if share := m.share(now); share > 0 {
+			rank = rank * whole / share
+		} else {
+			rank += 1 << 40
 		}
 		if tried[m] {
-			rank += 1 << 33
+			rank += 1 << 41
+		}
+		if a.most > 0 && n >= a.most {
+			rank += 1 << 42
 		}
 		if best == nil || rank < bestRank {
 			best, bestRank = m, rank
@@ -155,9 +146,16 @@ func (a *apps) reach(x *exchange, ask func(*member) error) error {
 	begin, pause := time.Now(), 5*time.Millisecond
 	for {
 		m := a.take(tried)
+		if m == nil {
+			return errFull
+		}
 		x.move(m)
 		err := ask(m)
-		if err == nil || !unreached(err) || x.Err() != nil {
+		if err == nil {
+			m.answered(true)
+			return nil
+		}
+		if x.Err() != nil || !a.mayTry(m, x, begin, err) {
 			return err
 		}
 		if tried == nil {
@@ -173,6 +171,16 @@ func (a *apps) reach(x *exchange, ask func(*member) error) error {
 		clear(tried)
 		pause = min(2*pause, firstRest)
 	}
+}
+
+// mayTry reports whether a request that has failed may be sent once more.
+func (a *apps) mayTry(m *member, x *exchange, begin time.Time, err error) bool {
+	if !errors.Is(err, upstream.ErrSilent) {
+		return unreached(err)
+	}
+	m.answered(false)
+	x.repeats--
+	return x.repeats >= 0 && time.Since(begin) < a.patience
 }
 
 // unreached reports whether an error means that nothing has been sent.

@@ -47,6 +47,10 @@ type Config struct {
 	// with 429. Zero means no limit, because behind a network address
 	// translation all clients are one.
 	MaxPerClient int
+	// MaxPerApp bounds the requests that are with one of Apps at a time, and so the
+	// connections to it. While all are full, requests are answered with 503. Zero
+	// means no limit but MaxConcurrent.
+	MaxPerApp int
 	// RetryAfter is when a client that was refused for want of room is asked to
 	// come again; 1 s. It is rounded up to seconds.
 	RetryAfter time.Duration
@@ -71,6 +75,26 @@ type Config struct {
 	// ForwardTimeout is how long to try again while no app accepts connections,
 	// as between its end and its new start. Zero: each app is tried once.
 	ForwardTimeout time.Duration
+	// Retries is how often a request may be sent again that had no byte of an answer
+	// when its connection ended, if its method is idempotent, it has no body, and
+	// no rule of NonIdempotent is about it: the first time only if the connection
+	// had been used before, further times also elsewhere, within ForwardTimeout. 1;
+	// below zero: never.
+	Retries int
+	// NonIdempotent are requests with effects, whatever their method says. They are
+	// never sent again, except by NetHTTP, which does as it likes.
+	NonIdempotent []Rule
+	// MinConns is how many connections to each app Run keeps ready. Zero: those
+	// that requests have left behind. HTTP/2 apps and NetHTTP have none.
+	MinConns int
+	// HealthPath is the target of a GET that Run asks each app now and then; an app
+	// that fails twice in a row to answer with less than 500 gets no requests
+	// unless all do. Empty: it is not asked.
+	HealthPath string
+	// HealthInterval is how often Run looks after the apps; 1 s.
+	HealthInterval time.Duration
+	// SlowStart is how long an app that comes back gets less than the others; 10 s.
+	SlowStart time.Duration
 	// ResponseHeaderTimeout bounds the time between the end of the request and
 	// the head of the answer; 60 s.
 	ResponseHeaderTimeout time.Duration
@@ -114,6 +138,7 @@ func appAddress(app *url.URL) (network, address string, err error) {
 func (c *Config) complete() error {
 	for _, n := range []int64{
 		int64(c.MaxConcurrent), int64(c.MaxQueued), int64(c.QueueTimeout), int64(c.MaxPerClient), int64(c.RetryAfter),
+		int64(c.MaxPerApp), int64(c.MinConns), int64(c.HealthInterval), int64(c.SlowStart),
 		int64(c.MaxTargetBytes), int64(c.MaxFields), c.MaxBodyBytes, c.MaxResponseHeaderBytes, int64(c.MaxIdleConns),
 		int64(c.DialTimeout), int64(c.ForwardTimeout), int64(c.ResponseHeaderTimeout), int64(c.ResponseBodyTimeout), int64(c.RequestTimeout),
 		int64(c.IdleConnTimeout), int64(c.ExpectContinueTimeout),
@@ -121,6 +146,9 @@ func (c *Config) complete() error {
 		if n < 0 {
 			return errors.New("revproxy: a limit or timeout is negative")
 		}
+	}
+	if c.HealthPath != "" && (c.HealthPath[0] != '/' || strings.ContainsFunc(c.HealthPath, func(r rune) bool { return r <= ' ' || r > '~' })) {
+		return fmt.Errorf("revproxy: health path %q is no target", c.HealthPath)
 	}
 	orElse(&c.MaxConcurrent, 1024)
 	orElse(&c.MaxQueued, 512)
@@ -131,6 +159,9 @@ func (c *Config) complete() error {
 	orElse(&c.MaxResponseHeaderBytes, 1<<20)
 	orElse(&c.MaxIdleConns, 512)
 	orElse(&c.DialTimeout, 5*time.Second)
+	orElse(&c.Retries, 1)
+	orElse(&c.HealthInterval, time.Second)
+	orElse(&c.SlowStart, 10*time.Second)
 	orElse(&c.ResponseHeaderTimeout, 60*time.Second)
 	orElse(&c.ResponseBodyTimeout, 10*time.Minute)
 	orElse(&c.IdleConnTimeout, 90*time.Second)

@@ -25,6 +25,10 @@ type exchange struct {
 	app  *member       // which app it is with; nil: none
 	url  url.URL       // what of it the app gets
 
+	again      bool          // it may be sent twice
+	repeats    int           // how often more than that
+	connecting time.Duration // to apps, so far
+
 	upgrade string // the protocol that the client wants to switch to
 
 	reading sync.Mutex            // held while the body is read

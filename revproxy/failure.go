@@ -76,12 +76,18 @@ func loop() failure {
 	return failure{status: http.StatusLoopDetected, cause: LoopDetected, reason: "the request has been here before"}
 }
 
+func quarantined() failure {
+	return failure{status: http.StatusServiceUnavailable, cause: RequestDenied, reason: "the app has died of such requests more than once"}
+}
+
 // fail answers a request that could not be carried out.
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
 	x.settle()
 	f, ok := clientFailure(x)
 	if !ok {
-		f = appFailure(err)
+		if f = appFailure(err); f.cause == ConnectionTerminated || errors.Is(err, upstream.ErrSilent) {
+			p.accuse(r, x.app)
+		}
 	}
 	p.answer(w, r, x, f, err)
 }
@@ -212,6 +218,8 @@ func appFailure(err error) failure {
 	var timeout interface{ Timeout() bool }
 	timedOut := errors.As(err, &timeout) && timeout.Timeout()
 	switch {
+	case errors.Is(err, errFull):
+		return crowded("every app has as many requests as it may")
 	case dialing && timedOut:
 		return late(ConnectionTimeout, "the app did not accept the connection in time")
 	case gone(err):

@@ -41,15 +41,21 @@ func (p *Proxy) passBack(w http.ResponseWriter, r *http.Request, x *exchange, re
 		return
 	}
 	keepForm(x, res)
-	if err := p.deliver(w, x, res); err != nil {
-		_ = res.Body.Close()
-		// What has come belongs to the client; that it is not all, only the end of
-		// the connection or of the stream can tell.
-		_ = http.NewResponseController(w).Flush()
-		p.config.Log.Debug("answer broken off", "request", x.id, "err", err)
-		if r.Context().Value(http.ServerContextKey) != nil {
-			panic(http.ErrAbortHandler)
-		}
+	err := p.deliver(w, x, res)
+	if err == nil {
+		p.acquit(r)
+		return
+	}
+	if x.Err() == nil {
+		p.accuse(r, x.app)
+	}
+	_ = res.Body.Close()
+	// What has come belongs to the client; that it is not all, only the end of
+	// the connection or of the stream can tell.
+	_ = http.NewResponseController(w).Flush()
+	p.config.Log.Debug("answer broken off", "request", x.id, "err", err)
+	if r.Context().Value(http.ServerContextKey) != nil {
+		panic(http.ErrAbortHandler)
 	}
 }
 

@@ -24,6 +24,16 @@ const patience = 10 * time.Second
 // newProxy makes a proxy in front of an app's URL.
 func newProxy(t *testing.T, app string, change func(*revproxy.Config)) *revproxy.Proxy {
 	t.Helper()
+	p, err := revproxy.New(config(t, app, change))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+func config(t *testing.T, app string, change func(*revproxy.Config)) revproxy.Config {
+	t.Helper()
 	u, err := url.Parse(app)
 	if err != nil {
 		t.Fatal(err)
@@ -32,12 +42,7 @@ func newProxy(t *testing.T, app string, change func(*revproxy.Config)) *revproxy
 	if change != nil {
 		change(&c)
 	}
-	p, err := revproxy.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Close)
-	return p
+	return c
 }
 
 // serve puts a handler behind an HTTP server, and both behind the test's end.

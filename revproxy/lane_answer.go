@@ -34,6 +34,9 @@ func (e *laneExchange) deliver() outcome {
 	switch {
 	case !whole:
 		e.drop()
+		if !e.gone() {
+			e.lane.proxy.accuse(e.stand(), e.x.app)
+		}
 		e.lane.proxy.config.Log.Debug("answer broken off", "request", string(e.id[:]))
 		return broken
 	case ends:

@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -40,7 +41,6 @@ type laneExchange struct {
 	limit time.Time // of all of it; zero: none
 
 	ask   func(*member) error // asks one app, once
-	again bool                // the request may be sent twice
 	line  *upstream.Line      // with the app; nil: none
 	got   int                 // how much of b.answer is filled
 	begun *begunAnswer        // for the server
@@ -84,6 +84,9 @@ func (e *laneExchange) plain(req *head.Request) bool {
 	if len(req.Target) > c.MaxTargetBytes || len(req.All()) > c.MaxFields || c.MaxBodyBytes > 0 && req.Length > c.MaxBodyBytes {
 		return false
 	}
+	if p.suspicious() && p.quarantine.suspected(p.quarantine.keyOf(string(req.Method), string(req.Host), string(req.Target), req.Length)) {
+		return false // it is looked at there
+	}
 	if len(p.hosts) > 0 && string(req.Host) != e.host {
 		host := string(req.Host)
 		if !p.hosts[hostName(host)] {
@@ -111,13 +114,13 @@ func (e *laneExchange) reset() {
 	binary.NativeEndian.PutUint64(random[:], rand.Uint64())
 	binary.NativeEndian.PutUint64(random[8:], rand.Uint64())
 	ids.Encode(e.id[:], random[:])
-	e.x.Context, e.x.in, e.x.id = e.lane.ctx, nil, ""
+	e.x.Context, e.x.in, e.x.id, e.x.connecting = e.lane.ctx, nil, "", 0
 	e.begun, e.watching = nil, nil
 }
 
 // compose writes the request to the app into b.out.
 func (e *laneExchange) compose(size int) {
-	in, req := e.b.in[:size], &e.b.req
+	in, req, p := e.b.in[:size], &e.b.req, e.lane.proxy
 	out := append(e.b.out[:0], req.Method...)
 	out = append(append(out, ' '), req.Target...)
 	out = append(out, " HTTP/1.1\r\n"...)
@@ -131,7 +134,10 @@ func (e *laneExchange) compose(size int) {
 	out = append(append(append(out, `";`...), e.behind...), "\r\nX-Request-Id: "...)
 	out = append(append(out, e.id[:]...), "\r\n\r\n"...)
 	e.b.out = append(out, in[req.Size:]...)
-	e.again = req.Idempotent()
+	e.x.again, e.x.repeats = req.Idempotent(), 0
+	if e.x.again && (p.config.Retries != 1 || len(p.config.NonIdempotent) > 0) {
+		e.x.mayRepeat(p, string(req.Method), string(req.Target), true)
+	}
 }
 
 // appendFields appends the fields of some kinds as they are in from, in lines of
@@ -164,17 +170,27 @@ func (e *laneExchange) carry() outcome {
 
 // askApp asks one app and waits for the first bytes of its answer.
 func (e *laneExchange) askApp(m *member) (err error) {
-	q := upstream.Question{Request: e.b.out, Answer: e.b.answer[:], Again: e.again, Now: e.begin, Glance: glance}
-	e.line, e.got, err = m.lines.Ask(e.lane.ctx, &q)
+	q := upstream.Question{Request: e.b.out, Answer: e.b.answer[:], Again: e.x.again, Now: e.begin, Glance: glance}
+	if e.line != nil { // of an app that did not answer
+		e.unwatch()
+		e.drop()
+		if e.gone() {
+			return http.ErrAbortHandler
+		}
+	}
+	e.line, e.got, err = m.lines.Ask(&e.x, &q)
 	if errors.Is(err, os.ErrDeadlineExceeded) && e.line != nil {
 		e.watch()
 		e.line.Await(e.until(e.begin, e.lane.proxy.config.ResponseHeaderTimeout))
 		e.got, err = e.line.Read(e.b.answer[:])
 	}
-	if e.got > 0 {
+	switch {
+	case e.got > 0:
 		return nil
+	case e.line == nil || e.gone() || errors.Is(err, os.ErrDeadlineExceeded):
+		return err
 	}
-	return err
+	return fmt.Errorf("%w: %w", upstream.ErrSilent, orEOF(err))
 }
 
 // until is when a wait that begins now has lasted too long.
@@ -218,6 +234,7 @@ func (e *laneExchange) stand() *http.Request {
 	r := &http.Request{
 		Method: string(e.b.req.Method), RequestURI: string(e.b.req.Target), Host: string(e.b.req.Host),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, URL: &url.URL{},
+		ContentLength: e.b.req.Length,
 	}
 	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
 		r.URL = u

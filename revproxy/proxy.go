@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // name is what the proxy calls itself in Via and Proxy-Status.
@@ -51,12 +52,13 @@ type Counts struct {
 // TRACE and CONNECT are refused. An answer made here, not by the app, has a
 // Proxy-Status field (RFC 9209) with the cause.
 type Proxy struct {
-	config    Config
-	apps      *apps
-	admission *admission
-	buffers   bufferPool
-	mark      string // what of Via is ours alone
-	hosts     map[string]bool
+	config     Config
+	apps       *apps
+	admission  *admission
+	buffers    bufferPool
+	quarantine *quarantine
+	mark       string // what of Via is ours alone
+	hosts      map[string]bool
 
 	requests, clientGone, clientFaults, appFailures atomic.Uint64
 	causes                                          [causes]atomic.Uint64
@@ -72,16 +74,16 @@ func New(c Config) (*Proxy, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	apps, err := newApps(c)
-	if err != nil {
-		return nil, err
-	}
 	p := &Proxy{
-		config:    c,
-		apps:      apps,
-		admission: newAdmission(c),
-		mark:      name + " (" + rand.Text()[:13] + ")",
-		hosts:     make(map[string]bool),
+		config:     c,
+		admission:  newAdmission(c),
+		quarantine: newQuarantine(),
+		mark:       name + " (" + rand.Text()[:13] + ")",
+		hosts:      make(map[string]bool),
+	}
+	var err error
+	if p.apps, err = newApps(c, p.news); err != nil {
+		return nil, err
 	}
 	for _, h := range c.Hosts {
 		p.hosts[hostName(h)] = true
@@ -118,6 +120,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // pass passes a request on that has been admitted.
 func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, x *exchange) {
 	x.upgrade = upgradeOf(r.Header)
+	x.mayRepeat(p, r.Method, r.RequestURI, r.ContentLength == 0 || r.Body == nil)
 	if t := p.config.RequestTimeout; t > 0 && x.upgrade == "" {
 		var cancel context.CancelFunc
 		x.Context, cancel = context.WithTimeout(x.Context, t)
@@ -156,6 +159,8 @@ func (p *Proxy) refuse(r *http.Request) (failure, bool) {
 		return tooLarge(c.MaxBodyBytes), true
 	case len(p.hosts) > 0 && !p.hosts[hostName(r.Host)]:
 		return misdirected(), true
+	case p.suspicious() && p.quarantine.keepsAway(p.keyOf(r), time.Now()):
+		return quarantined(), true
 	}
 	for _, via := range r.Header["Via"] {
 		if strings.Contains(via, p.mark) {

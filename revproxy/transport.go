@@ -40,6 +40,7 @@ func newCarrier(c Config, dial func(context.Context) (net.Conn, error), h2c bool
 	if !c.NetHTTP && !h2c {
 		return upstream.New(upstream.Config{
 			Dial:            dial,
+			Repeat:          repeats,
 			MaxIdle:         c.MaxIdleConns,
 			MaxHeaderBytes:  int(c.MaxResponseHeaderBytes),
 			HeaderTimeout:   c.ResponseHeaderTimeout,

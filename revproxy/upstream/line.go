@@ -42,6 +42,9 @@ type Question struct {
 func (t *Transport) Ask(ctx context.Context, q *Question) (*Line, int, error) {
 	for fresh := false; ; {
 		c, err := t.get(ctx, fresh)
+		if err != nil && fresh { // it was sent on the other
+			err = fmt.Errorf("%w, and then: %w", ErrSilent, err)
+		}
 		if err != nil {
 			return nil, 0, err
 		}
@@ -52,7 +55,7 @@ func (t *Transport) Ask(ctx context.Context, q *Question) (*Line, int, error) {
 		case errors.Is(err, errUnsent):
 		case !c.kept || !q.Again || ctx.Err() != nil:
 			_ = c.Close()
-			return nil, 0, fmt.Errorf("upstream: waiting for the answer: %w", err)
+			return nil, 0, fmt.Errorf("%w: %w", ErrSilent, err)
 		default:
 			fresh = true
 		}

@@ -13,10 +13,13 @@ import (
 func (x *exchange) receive() (*http.Response, error) {
 	x.c.expect(x.t.cfg.MaxHeaderBytes)
 	if _, err := x.c.br.Peek(1); err != nil {
-		if x.c.kept && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil, errors.Join(errStale, err)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, fmt.Errorf("upstream: waiting for the answer: %w", err)
+		case x.c.kept:
+			return nil, fmt.Errorf("%w: %w: %w", ErrSilent, errStale, err)
 		}
-		return nil, fmt.Errorf("upstream: waiting for the answer: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrSilent, err)
 	}
 	for {
 		res, err := http.ReadResponse(x.c.br, x.req)

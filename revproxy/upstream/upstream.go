@@ -21,10 +21,17 @@ import (
 // connection has been closed.
 var ErrHead = errors.New("upstream: the head of the answer is too large")
 
+// ErrSilent reports that the app ended the connection before the first byte of an
+// answer. Whether it saw the request is not known. Another error says how.
+var ErrSilent = errors.New("upstream: the app ended the connection without an answer")
+
 // Config describes a Transport. Dial has to be set.
 type Config struct {
 	// Dial connects to the app.
 	Dial func(context.Context) (net.Conn, error)
+	// Repeat says whether a request without a body may be sent twice. Nil: by its
+	// method.
+	Repeat func(*http.Request) bool
 	// MaxIdle is how many unused connections are kept; zero keeps none.
 	MaxIdle int
 	// MaxHeaderBytes bounds the head of an answer, with the informational ones
@@ -103,15 +110,20 @@ func (t *Transport) Exchange(req *http.Request, inform func(code int, fields htt
 		closeBody(req)
 		return nil, err
 	}
+	sent := false
 	if c := t.idle.take(); c != nil {
+		sent = true
 		res, err := t.carry(c, req, inform)
-		if err == nil || !errors.Is(err, errStale) || !replayable(req) {
+		if err == nil || !errors.Is(err, errStale) || !t.replayable(req) {
 			return res, err
 		}
 	}
 	c, err := t.dial(req.Context())
 	if err != nil {
 		closeBody(req)
+		if sent {
+			err = fmt.Errorf("%w, and then: %w", ErrSilent, err)
+		}
 		return nil, err
 	}
 	return t.carry(c, req, inform)
@@ -126,9 +138,12 @@ func (t *Transport) dial(ctx context.Context) (*conn, error) {
 }
 
 // replayable reports whether a request may be sent twice.
-func replayable(req *http.Request) bool {
+func (t *Transport) replayable(req *http.Request) bool {
 	if hasBody(req) || req.Context().Err() != nil {
 		return false
+	}
+	if t.cfg.Repeat != nil {
+		return t.cfg.Repeat(req)
 	}
 	switch req.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
@@ -137,8 +152,7 @@ func replayable(req *http.Request) bool {
 	return false
 }
 
-// errStale reports that a kept connection ended before the answer began. Whether
-// the app saw the request is not known.
+// errStale reports that a kept connection ended before the answer began.
 var errStale = errors.New("upstream: a kept connection ended without an answer")
 
 // An exchange is one request and its answer on one connection.
@@ -176,6 +190,9 @@ func (x *exchange) explain(sendErr, err error) error {
 		}
 	}
 	if sendErr != nil && !errors.Is(err, errStale) {
+		if errors.Is(err, ErrSilent) {
+			return fmt.Errorf("%w: sending the request: %w", ErrSilent, sendErr)
+		}
 		return fmt.Errorf("upstream: sending the request: %w", sendErr)
 	}
 	return err
