@@ -16,6 +16,7 @@ import (
 
 	"github.com/corridor-enclave/corridor/enclave/config"
 	"github.com/corridor-enclave/corridor/enclave/telemetry"
+	"github.com/corridor-enclave/corridor/revproxy"
 )
 
 // TestMistakes: each command line must be refused with exactly these complaints,
@@ -44,6 +45,8 @@ func TestMistakes(t *testing.T) {
 		{name: "body with a unit", args: "--fqdn a --max-body 1G", want: []string{`--max-body "1G": not a number of bytes`}},
 		{name: "no time in the queue", args: "--fqdn a --queue-timeout 0", want: []string{`--queue-timeout "0": is outside`}},
 		{name: "timeout without a unit", args: "--fqdn a --request-timeout 30", want: []string{`--request-timeout "30": not a duration`}},
+		{name: "a rule without a method", args: "--fqdn a --nonidempotent /pay", want: []string{`--nonidempotent "/pay": want METHOD /PATH`}},
+		{name: "health without a path", args: "--fqdn a --app-health well", want: []string{`--app-health "well": want a path`}},
 		{name: "served host with a port", args: "--fqdn a --serve-host a:1", want: []string{`--serve-host "a:1": not a host name`}},
 		{name: "app on a nameless socket", args: "--fqdn a --app unix:", want: []string{`--app "unix:": the path`}},
 		{name: "app socket too long", args: "--fqdn a --app unix:/" + strings.Repeat("x", 107), want: []string{`--app "unix:/xxx`}},
@@ -142,7 +145,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Front: []config.Endpoint{{Network: "tcp", Address: ":443"}, {Network: "vsock", Address: "1443"}},
 		Limits: config.Limits{
-			Requests: 1024, Queued: 512, QueueTimeout: 500 * time.Millisecond, AnswerTimeout: time.Minute, ForwardTimeout: time.Second, FastLane: true,
+			Requests: 1024, Queued: 512, QueueTimeout: 500 * time.Millisecond, AnswerTimeout: time.Minute, ForwardTimeout: time.Second, Retries: 1, FastLane: true,
 		},
 		Secrets: config.Secrets{CredentialsPort: 1028}, KeyLifetime: 720 * time.Hour,
 		Link: config.Link{
@@ -223,10 +226,13 @@ func TestValues(t *testing.T) {
 		{name: "apps", args: []string{"--app", "h2c://a:1", "--app", "http://b"},
 			got: func(c config.Config) any { return c.Apps }, want: []*url.URL{{Scheme: "h2c", Host: "a:1"}, {Scheme: "http", Host: "b"}}},
 		{name: "limits", args: strings.Fields("--serve-host A. --serve-host 10.0.0.1 --max-requests 1 --max-queue 2 --max-client-requests 3 --max-body 4 " +
-			"--queue-timeout 5s --answer-timeout 6s --request-timeout 7s --forward-timeout 8s --fast-lane off"),
+			"--queue-timeout 5s --answer-timeout 6s --request-timeout 7s --forward-timeout 8s --fast-lane off --max-app-requests 9 --app-conns 10 --retries 11 --app-health /well?x"),
 			got: func(c config.Config) any { return c.Limits }, want: config.Limits{
 				Hosts: []string{"a", "10.0.0.1"}, Requests: 1, Queued: 2, PerClient: 3, Body: 4,
-				QueueTimeout: 5 * time.Second, AnswerTimeout: 6 * time.Second, RequestTimeout: 7 * time.Second, ForwardTimeout: 8 * time.Second}},
+				QueueTimeout: 5 * time.Second, AnswerTimeout: 6 * time.Second, RequestTimeout: 7 * time.Second, ForwardTimeout: 8 * time.Second,
+				PerApp: 9, Conns: 10, Retries: 11, Health: "/well?x"}},
+		{name: "non-idempotent", args: []string{"--nonidempotent", "GET /pay", "--nonidempotent", "* /"},
+			got: func(c config.Config) any { return c.Limits.NonIdempotent }, want: []revproxy.Rule{{Method: "GET", Path: "/pay"}, {Path: "/"}}},
 		{name: "fronts", args: []string{"--front", "tcp:[::1]:0", "--front", "tcp:127.0.0.1:0", "--front", "tcp:127.0.0.1:0"},
 			got: func(c config.Config) any { return c.Front }, want: []config.Endpoint{
 				{Network: "tcp", Address: "[::1]:0"}, {Network: "tcp", Address: "127.0.0.1:0"}, {Network: "tcp", Address: "127.0.0.1:0"}}},

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/corridor-enclave/corridor/revproxy"
 	"github.com/corridor-enclave/corridor/tapstack/settings"
 )
 
@@ -28,6 +30,17 @@ type Limits struct {
 	// ForwardTimeout is how long a request waits for an app that does not accept
 	// connections; 0 is not at all.
 	ForwardTimeout time.Duration
+	// PerApp is how many requests may be with one of several apps; 0 is no limit.
+	PerApp int
+	// Conns is how many connections to each app are kept ready.
+	Conns int
+	// Retries is how often a request may be sent again that may be.
+	Retries int
+	// NonIdempotent are requests that are never sent again.
+	NonIdempotent []revproxy.Rule
+	// Health is the target that apps are asked for to know whether they are well;
+	// empty is none.
+	Health string
 	// FastLane serves common requests without net/http.
 	FastLane bool
 }
@@ -42,6 +55,9 @@ type limits struct {
 	body                         *int64
 	queueTimeout, answerTimeout  *time.Duration
 	requestTimeout, forwardLimit *time.Duration
+	perApp, conns, retries       *int
+	nonIdempotent                *[]revproxy.Rule
+	health                       *string
 	fastLane                     *bool
 }
 
@@ -55,6 +71,11 @@ func (l *limits) declare(s *settings.Set) {
 	l.answerTimeout = settings.Var(s, "answer-timeout", "60s", "how `long` the app may take until its answer begins; then 504", parseTimeout)
 	l.requestTimeout = settings.Var(s, "request-timeout", "0", "how `long` a request and its answer may take together, 0 for no limit", parseOptionalTimeout)
 	l.forwardLimit = settings.Var(s, "forward-timeout", "1s", "how `long` to try again while the app accepts no connections, as when it starts anew; 0 for not at all", parseOptionalTimeout)
+	l.perApp = settings.Var(s, "max-app-requests", "0", "`number` of requests that may be with one --app at a time, 0 for no limit but --max-requests", parseCount(0))
+	l.conns = settings.Var(s, "app-conns", "0", "`number` of connections to each app that are kept ready", parseCount(0))
+	l.retries = settings.Var(s, "retries", "1", "`number` of times that an idempotent request without a body may be sent again if the app ended the connection without a byte of an answer: first where it had been used before, then, within --forward-timeout, anywhere", parseCount(0))
+	l.nonIdempotent = settings.List(s, "nonidempotent", "requests that are never sent again, whatever their method: `METHOD /PATH`, or * for all methods; the path and all below it", parseRule)
+	l.health = settings.Var(s, "app-health", "", "`path` that each app is asked for every second; one that fails twice to answer below 500 gets no requests unless all do", parseHealth)
 	l.fastLane = settings.Var(s, "fast-lane", "on", "`on or off`: serve common HTTP/1.1 requests without net/http", settings.OnOff)
 }
 
@@ -63,6 +84,7 @@ func (l *limits) assemble() Limits {
 		Hosts: *l.hosts, Requests: *l.requests, Queued: *l.queued, QueueTimeout: *l.queueTimeout,
 		PerClient: *l.perClient, Body: *l.body,
 		AnswerTimeout: *l.answerTimeout, RequestTimeout: *l.requestTimeout, ForwardTimeout: *l.forwardLimit,
+		PerApp: *l.perApp, Conns: *l.conns, Retries: *l.retries, NonIdempotent: *l.nonIdempotent, Health: *l.health,
 		FastLane: *l.fastLane,
 	}
 }
@@ -79,6 +101,26 @@ func parseCount(least int) func(string) (int, error) {
 		}
 		return n, nil
 	}
+}
+
+// parseRule accepts a method, or * for all, and what the path begins with.
+func parseRule(v string) (revproxy.Rule, error) {
+	method, path, ok := strings.Cut(v, " ")
+	if !ok || method == "" || !strings.HasPrefix(path, "/") || strings.ContainsAny(path, " ?#") {
+		return revproxy.Rule{}, errors.New("want METHOD /PATH or * /PATH")
+	}
+	if method == "*" {
+		method = ""
+	}
+	return revproxy.Rule{Method: method, Path: path}, nil
+}
+
+// parseHealth accepts a request target.
+func parseHealth(v string) (string, error) {
+	if v != "" && (v[0] != '/' || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' || r == '#' })) {
+		return "", errors.New("want a path such as /health")
+	}
+	return v, nil
 }
 
 // parseSize accepts a number of bytes.

@@ -108,6 +108,10 @@ func (s *Sidecar) runAPI(ctx context.Context) error { return s.api.Run(ctx) }
 // proxyConfig is what the settings say about the way to the app.
 func proxyConfig(cfg Config) revproxy.Config {
 	limits := cfg.Settings.Limits
+	retries := limits.Retries
+	if retries == 0 {
+		retries = -1 // zero is the proxy's default
+	}
 	return revproxy.Config{
 		Apps:                  cfg.Settings.Apps,
 		Log:                   cfg.Log,
@@ -120,6 +124,11 @@ func proxyConfig(cfg Config) revproxy.Config {
 		ResponseHeaderTimeout: limits.AnswerTimeout,
 		RequestTimeout:        limits.RequestTimeout,
 		ForwardTimeout:        limits.ForwardTimeout,
+		MaxPerApp:             limits.PerApp,
+		MinConns:              limits.Conns,
+		Retries:               retries,
+		NonIdempotent:         limits.NonIdempotent,
+		HealthPath:            limits.Health,
 	}
 }
 
@@ -165,6 +174,9 @@ func (s *Sidecar) beginFront(context.Context) (err error) {
 func (s *Sidecar) runFront(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.front.Run(ctx) })
+	if s.proxy != nil {
+		g.Go(func() error { return s.proxy.Run(ctx) })
+	}
 	for _, f := range s.forwarders {
 		g.Go(func() error { return f.Run(ctx) })
 	}
