@@ -169,11 +169,25 @@ func (h *host) takeOver(ctx context.Context) error {
 	h.log.Info("taken over from the old process", "revision", h.running.State().Revision())
 	select {
 	case <-gone:
-		h.log.Info("the old process is gone: links come here")
 	case <-ctx.Done():
+		if h.handedOver() {
+			<-gone // the next process is told by the end of this one that there is none before it
+		}
+	}
+	select {
+	case <-gone:
+		h.log.Info("the old process is gone: links come here")
+	default: // this one ends too
 	}
 	close(h.linkReady)
 	return nil
+}
+
+// handedOver reports whether another process goes on for this one.
+func (h *host) handedOver() bool {
+	h.upgrading.Lock()
+	defer h.upgrading.Unlock()
+	return h.successor != nil
 }
 
 // upgrade starts a new process and hands everything over to it. This one ends
@@ -192,6 +206,11 @@ func (h *host) upgrade(ctx context.Context) (pid int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, upgradeTimeout)
 	defer cancel()
 	left := legacy{State: h.running.Close()}
+	select {
+	case <-h.linkReady:
+	default:
+		left.Attached = h.start.legacy.Attached // to the process before this one
+	}
 	for _, e := range h.gateway.Enclaves() {
 		if e.Attached {
 			left.Attached = append(left.Attached, e.CID)
@@ -235,9 +254,7 @@ func (h *host) awaitFlows(since time.Time) {
 	if err != nil {
 		return // cannot be: it is in force
 	}
-	h.upgrading.Lock()
-	handed := h.successor != nil
-	h.upgrading.Unlock()
+	handed := h.handedOver()
 	for _, p := range c.Publish {
 		if p.Road == publish.Link {
 			return

@@ -17,7 +17,7 @@ const maxBatonConnections = 512
 // Baton runs americanexpress/baton, found at path. It exits with 0 whatever
 // happened, so only its text says how it went.
 func Baton(ctx context.Context, path string, l Load) (Result, error) {
-	if err := l.check(); err != nil {
+	if err := l.checkKept(); err != nil {
 		return Result{}, err
 	}
 	if l.Connections > maxBatonConnections {

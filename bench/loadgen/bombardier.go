@@ -34,6 +34,9 @@ func Bombardier(ctx context.Context, path string, l Load) (Result, error) {
 	if l.Insecure {
 		args = append(args, "--insecure")
 	}
+	if l.Fresh {
+		args = append(args, "--disableKeepAlives")
+	}
 	out, err := run(ctx, path, append(args, l.URL)...)
 	if err != nil {
 		return Result{}, err

@@ -12,7 +12,7 @@ import (
 // Hey runs rakyll/hey, found at path. It keeps what it measured of a million
 // requests at most, accepts any certificate, and tells latencies in steps of 100 µs.
 func Hey(ctx context.Context, path string, l Load) (Result, error) {
-	if err := l.check(); err != nil {
+	if err := l.checkKept(); err != nil {
 		return Result{}, err
 	}
 	args := []string{"-c", strconv.Itoa(l.Connections), "-t", strconv.Itoa(int(bombardierTimeout / time.Second)), "-disable-redirects"}

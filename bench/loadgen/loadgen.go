@@ -20,6 +20,7 @@ type Load struct {
 	Requests    int           // in total, or 0
 	Duration    time.Duration // in whole seconds, or 0
 	Insecure    bool          // accept any certificate, as for a self-signed one
+	Fresh       bool          // a new connection for each request; bombardier alone can do that
 }
 
 // A Result is what a generator counted.
@@ -73,6 +74,14 @@ func (l Load) check() error {
 		return fmt.Errorf("loadgen: %v is not in whole seconds", l.Duration)
 	}
 	return nil
+}
+
+// checkKept is check for a generator that keeps its connections.
+func (l Load) checkKept() error {
+	if l.Fresh {
+		return errors.New("loadgen: this generator cannot open a connection for each request")
+	}
+	return l.check()
 }
 
 // consistent refuses a result whose parts do not add up: it was misread, or the

@@ -3,6 +3,7 @@ package loadgen_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -173,6 +174,8 @@ func TestLoadIsChecked(t *testing.T) {
 		{"neither", func(l *loadgen.Load) { l.Requests = 0 }, loadgen.Baton, "one of them"},
 		{"half a second", func(l *loadgen.Load) { l.Requests, l.Duration = 0, time.Second/2 }, loadgen.Baton, "whole seconds"},
 		{"more than baton can", func(l *loadgen.Load) { l.Connections = 513 }, loadgen.Baton, "513 connections"},
+		{"fresh ones from baton", func(l *loadgen.Load) { l.Fresh = true }, loadgen.Baton, "cannot open a connection for each"},
+		{"fresh ones from wrk", func(l *loadgen.Load) { l.Fresh = true }, loadgen.Wrk, "cannot open a connection for each"},
 		{"a number for wrk", func(*loadgen.Load) {}, loadgen.Wrk, "runs for a duration"},
 		{"no generator", func(*loadgen.Load) {}, loadgen.Bombardier, "no-such-program"},
 	}
@@ -216,6 +219,31 @@ func TestIntegrationGeneratorsCount(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestIntegrationFresh: a connection for each request is what it says.
+func TestIntegrationFresh(t *testing.T) {
+	t.Parallel()
+	path, err := binaries.Build(t.Context(), t.TempDir(), binaries.Bombardier)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var opened atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	r, err := loadgen.Bombardier(t.Context(), path, loadgen.Load{URL: server.URL, Connections: 4, Requests: 100, Fresh: true})
+	if err == nil {
+		err = r.Clean()
+	}
+	if err != nil || opened.Load() != 100 {
+		t.Errorf("%d connections for %d requests, %v", opened.Load(), r.Requests, err)
 	}
 }
 

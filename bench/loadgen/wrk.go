@@ -17,7 +17,7 @@ const wrkTimeout = "30s"
 // two cores a second one would take what is to be measured. It accepts any
 // certificate. It does not count what it sends again, and 3xx passes for 2xx.
 func Wrk(ctx context.Context, path string, l Load) (Result, error) {
-	if err := l.check(); err != nil {
+	if err := l.checkKept(); err != nil {
 		return Result{}, err
 	}
 	if l.Duration == 0 {

@@ -30,6 +30,15 @@ func NewNamespace() (*Namespace, error) {
 	return n, nil
 }
 
+// NamespaceOf returns the network that a process is in.
+func NamespaceOf(pid int) (*Namespace, error) {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return nil, fmt.Errorf("process: finding a network namespace: %w", err)
+	}
+	return &Namespace{file}, nil
+}
+
 // Do runs f on a thread inside of the namespace. Sockets that f opens belong to it
 // for good; goroutines that f starts are not in it.
 func (n *Namespace) Do(f func() error) error {

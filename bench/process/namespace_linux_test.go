@@ -49,6 +49,14 @@ func TestIntegrationNamespace(t *testing.T) {
 	if there, linkErr := os.Readlink(n.Path()); err != nil || linkErr != nil || !strings.HasPrefix(there, "net:[") || there == here {
 		t.Errorf("its path leads to %q, ours to %q: %v, %v", there, here, err, linkErr)
 	}
+	if _, err := process.NamespaceOf(-1); err == nil {
+		t.Error("found the namespace of no process")
+	}
+	if own, err := process.NamespaceOf(os.Getpid()); err != nil {
+		t.Error(err)
+	} else if there, err := os.Readlink(own.Path()); err != nil || there != here || own.Close() != nil {
+		t.Errorf("our own is %q, not %q: %v", there, here, err)
+	}
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}

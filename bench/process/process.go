@@ -38,6 +38,11 @@ type Command struct {
 	// Cores are those that it may run on; nil means those of this process.
 	Cores []int
 
+	// Heirs are processes that the command starts and that go on for it when it has
+	// ended. With them Done is when they have ended too; ExitCode, CPU and Signal are
+	// of the command alone.
+	Heirs bool
+
 	// Contained puts the command and all that it starts into a process namespace, so
 	// that its children too die with it, even if it is killed. It needs
 	// CAP_SYS_ADMIN.
@@ -97,7 +102,9 @@ func Start(c Command) (*Process, error) {
 	}
 	sink := &lineSink{process: p, echo: c.Echo}
 	p.cmd.Stdout, p.cmd.Stderr = sink, sink
-	p.cmd.WaitDelay = 2 * time.Second // a grandchild may hold the pipe open
+	if !c.Heirs {
+		p.cmd.WaitDelay = 2 * time.Second // a grandchild may hold the pipe open
+	}
 	started := make(chan error, 1)
 	go lockThread(func() { p.run(c, sink, started) })
 	if err := <-started; err != nil {

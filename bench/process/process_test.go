@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -93,4 +94,29 @@ func TestStop(t *testing.T) {
 			p.Stop(time.Second)
 		})
 	}
+}
+
+// TestHeirs: the output goes on when the command has ended, and ends with the last.
+func TestHeirs(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := process.Start(process.Command{
+		Name: "script", Path: "/bin/sh", Args: []string{"-c", `(read go <"$0"; echo heir "$go") & echo gone`, path}, Heirs: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	if _, err := p.WaitMessage(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
+	// Opened only now: until then the heir waits, and is the last with the output.
+	go func() { _ = os.WriteFile(path, []byte("on\n"), 0o600) }()
+	if _, err := p.WaitMessage(t.Context(), "heir on"); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
 }
