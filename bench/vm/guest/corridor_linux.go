@@ -26,12 +26,15 @@ const (
 	streamed  = "127.0.0.1:9443" // by a VSOCK stream for each client
 	appInside = "127.0.0.1:8081" // on the enclave's own loopback
 	tapName   = "tap0"
+
+	hostControl = "unix:/run/host.sock"
 )
 
 // A corridor is both ends, as a user would start them.
 type corridor struct {
 	origin  *origin
 	host    *process.Process
+	heir    int // the process that goes on for it, or 0
 	enclave *process.Process
 	client  *http.Client
 }
@@ -46,9 +49,9 @@ func newClient() *http.Client {
 
 func (c *corridor) startHost(ctx context.Context) error {
 	host, err := process.Start(process.Command{
-		Path: "/bin/host", Echo: os.Stderr,
+		Path: "/bin/host", Echo: os.Stderr, Heirs: true,
 		Args: []string{"--vsock", "kernel", "--publish", published + "=link:443", "--publish", streamed + "=stream:1443@1",
-			"--control", "unix:/run/host.sock"},
+			"--control", hostControl},
 	})
 	if err != nil {
 		return err
@@ -208,9 +211,10 @@ func interfaces(path string) (map[string]int64, error) {
 
 // stop asks both ends to end, the enclave first.
 func (c *corridor) stop() (values, error) {
-	enclave, host := c.enclave.Stop(patience), c.host.Stop(patience)
-	if enclave != 0 || host != 0 {
-		return nil, errors.New("guest: exit codes: enclave " + strconv.Itoa(enclave) + ", host " + strconv.Itoa(host))
+	enclave := c.enclave.Stop(patience)
+	host, err := c.stopHeir()
+	if err == nil && (enclave != 0 || host != 0) {
+		err = errors.New("guest: exit codes: enclave " + strconv.Itoa(enclave) + ", host " + strconv.Itoa(host))
 	}
-	return nil, nil
+	return nil, err
 }

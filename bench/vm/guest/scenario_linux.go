@@ -49,5 +49,6 @@ func scenario(ctx context.Context, r *reporter) {
 	r.step("cut stream", func() (values, error) { return c.survivesCut(ctx, w) })
 	r.step("killed host", func() (values, error) { return c.survivesHost(ctx) })
 	r.step("egress again", func() (values, error) { return c.fetch(ctx, "/bytes?n=1048576", 1<<20) })
+	r.step("upgrade", func() (values, error) { return c.survivesUpgrade(ctx) })
 	r.step("stop", func() (values, error) { return c.stop() })
 }
