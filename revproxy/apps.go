@@ -32,6 +32,7 @@ var errFull = errors.New("revproxy: all apps have as many requests as they may")
 type member struct {
 	carrier
 	dial  func(context.Context) (net.Conn, error)
+	name  string              // its address
 	host  string              // what an HTTP/1.0 request without Host is taken for
 	exact bool                // targets are sent byte by byte
 	lines *upstream.Transport // the carrier, if it lends its connections; else nil
@@ -59,7 +60,7 @@ func newMember(c Config, app *url.URL, news func(*member, error)) (*member, erro
 	if err != nil {
 		return nil, err
 	}
-	m := &member{host: address, exact: !c.NetHTTP && app.Scheme != "h2c"}
+	m := &member{name: address, host: address, exact: !c.NetHTTP && app.Scheme != "h2c"}
 	m.slowStart = c.SlowStart
 	if network == "unix" {
 		m.host = "localhost"
@@ -73,7 +74,7 @@ func newMember(c Config, app *url.URL, news func(*member, error)) (*member, erro
 		begin := time.Now()
 		conn, err := dial(ctx)
 		if ours {
-			x.connecting += time.Since(begin)
+			x.sight.connecting += time.Since(begin)
 		}
 		if ctx.Err() == nil && m.dialed(err) { // else it says nothing about the app
 			news(m, err)

@@ -29,6 +29,12 @@ type Config struct {
 	// one a second.
 	Log *slog.Logger
 
+	// Access is called with each request that is over, in its goroutine, which waits
+	// for it. Nil: nothing is taken down.
+	Access func(*Record)
+	// AccessEvery has Access called with one request in so many; 1.
+	AccessEvery int
+
 	// Hosts are the names that are served, without ports; requests for others
 	// are answered with 421. None means that all are served.
 	Hosts []string
@@ -138,7 +144,7 @@ func appAddress(app *url.URL) (network, address string, err error) {
 func (c *Config) complete() error {
 	for _, n := range []int64{
 		int64(c.MaxConcurrent), int64(c.MaxQueued), int64(c.QueueTimeout), int64(c.MaxPerClient), int64(c.RetryAfter),
-		int64(c.MaxPerApp), int64(c.MinConns), int64(c.HealthInterval), int64(c.SlowStart),
+		int64(c.MaxPerApp), int64(c.MinConns), int64(c.HealthInterval), int64(c.SlowStart), int64(c.AccessEvery),
 		int64(c.MaxTargetBytes), int64(c.MaxFields), c.MaxBodyBytes, c.MaxResponseHeaderBytes, int64(c.MaxIdleConns),
 		int64(c.DialTimeout), int64(c.ForwardTimeout), int64(c.ResponseHeaderTimeout), int64(c.ResponseBodyTimeout), int64(c.RequestTimeout),
 		int64(c.IdleConnTimeout), int64(c.ExpectContinueTimeout),
@@ -159,6 +165,7 @@ func (c *Config) complete() error {
 	orElse(&c.MaxResponseHeaderBytes, 1<<20)
 	orElse(&c.MaxIdleConns, 512)
 	orElse(&c.DialTimeout, 5*time.Second)
+	orElse(&c.AccessEvery, 1)
 	orElse(&c.Retries, 1)
 	orElse(&c.HealthInterval, time.Second)
 	orElse(&c.SlowStart, 10*time.Second)

@@ -25,9 +25,9 @@ type exchange struct {
 	app  *member       // which app it is with; nil: none
 	url  url.URL       // what of it the app gets
 
-	again      bool          // it may be sent twice
-	repeats    int           // how often more than that
-	connecting time.Duration // to apps, so far
+	again   bool // it may be sent twice
+	repeats int  // how often more than that
+	sight   sighting
 
 	upgrade string // the protocol that the client wants to switch to
 
@@ -42,7 +42,9 @@ func (x *exchange) move(to *member) {
 	if x.app != nil {
 		x.app.under.Add(-1)
 	}
-	x.app = to
+	if x.app = to; to != nil {
+		x.sight.app = to.name
+	}
 }
 
 // end leaves the app, and the body to the server.

@@ -100,6 +100,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, x *exchange, f fa
 		f.reason = strings.NewReplacer("the app", "the destination", "the client", "the app").Replace(f.reason)
 	}
 	p.causes[f.cause].Add(1)
+	x.sight.status, x.sight.failed, x.sight.cause = f.status, true, f.cause
 	level := slog.LevelWarn
 	switch {
 	case f.status == statusClientGone:

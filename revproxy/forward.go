@@ -36,6 +36,7 @@ func (p *Proxy) judge(w http.ResponseWriter, r *http.Request, x *exchange, res *
 
 // passBack passes the app's answer on.
 func (p *Proxy) passBack(w http.ResponseWriter, r *http.Request, x *exchange, res *http.Response) {
+	x.sight.answers(res.StatusCode)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		p.tunnel(w, r, x, res)
 		return
@@ -46,6 +47,7 @@ func (p *Proxy) passBack(w http.ResponseWriter, r *http.Request, x *exchange, re
 		p.acquit(r)
 		return
 	}
+	x.sight.broken = true
 	if x.Err() == nil {
 		p.accuse(r, x.app)
 	}
@@ -167,6 +169,7 @@ func (p *Proxy) copyBody(w http.ResponseWriter, x *exchange, res *http.Response)
 			if werr := writeIn(w, buf[:n], piece); werr != nil {
 				return werr
 			}
+			x.sight.sent += int64(n)
 			// The last piece of a known length is sent with the end of the answer.
 			if written += int64(n); written != res.ContentLength {
 				_ = control.Flush()

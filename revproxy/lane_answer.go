@@ -24,6 +24,7 @@ func (e *laneExchange) deliver() outcome {
 		return e.pass()
 	}
 	ends := req.Close || e.lane.draining.Load()
+	e.x.sight.answers(res.Status)
 	e.writeHead(ends)
 	var whole bool
 	if res.Length < 0 {
@@ -33,6 +34,7 @@ func (e *laneExchange) deliver() outcome {
 	}
 	switch {
 	case !whole:
+		e.x.sight.broken = true
 		e.drop()
 		if !e.gone() {
 			e.lane.proxy.accuse(e.stand(), e.x.app)
@@ -55,7 +57,7 @@ func (e *laneExchange) pass() outcome {
 	e.lane.running.Add(1)
 	e.begun = &begunAnswer{
 		lane: e.lane, line: e.line, app: e.x.app, client: e.client,
-		early: append([]byte(nil), e.b.answer[:e.got]...), id: string(e.id[:]),
+		early: append([]byte(nil), e.b.answer[:e.got]...), id: string(e.id[:]), sight: e.x.sight,
 	}
 	e.line, e.x.app = nil, nil
 	return begunElsewhere
@@ -75,11 +77,13 @@ func (e *laneExchange) writeHead(ends bool) {
 		out = append(out, "Connection: close\r\n"...)
 	}
 	e.b.out = append(out, "\r\n"...)
+	e.x.sight.sent = -int64(len(e.b.out))
 }
 
 // send sends b.out to the client.
 func (e *laneExchange) send() bool {
-	_, err := e.conn.Write(e.b.out)
+	n, err := e.conn.Write(e.b.out)
+	e.x.sight.sent += int64(n)
 	e.b.out = e.b.out[:0]
 	return err == nil
 }
@@ -118,7 +122,8 @@ func (e *laneExchange) counted() bool {
 		if left -= int64(n); left == 0 {
 			e.keep(true)
 		}
-		if _, err := e.conn.Write(big[:n]); err != nil {
+		sent, err := e.conn.Write(big[:n])
+		if e.x.sight.sent += int64(sent); err != nil {
 			return false
 		}
 	}
@@ -201,6 +206,7 @@ func (e *laneExchange) answered(answer func(http.ResponseWriter)) outcome {
 		}
 	}
 	e.b.out = append(out, "\r\n"...)
+	e.x.sight.sent = -int64(len(e.b.out))
 	if !e.b.req.Bodyless() {
 		e.b.out = append(e.b.out, w.body...)
 	}

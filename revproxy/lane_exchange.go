@@ -60,11 +60,17 @@ func (e *laneExchange) run(size int) outcome {
 	}
 	e.reset()
 	defer func() { l.cfg.Leave(time.Since(e.begin)) }()
+	seen := p.sees(&e.x, e.begin)
 	p.requests.Add(1)
 	l.taken.Add(1)
 	if f, ok := p.admission.enter(l.ctx, e.client); !ok {
-		return e.refuse(f)
+		result := e.refuse(f)
+		if seen {
+			e.tell()
+		}
+		return result
 	}
+	e.x.sight.enters()
 	e.compose(size)
 	result := e.carry()
 	e.unwatch()
@@ -72,8 +78,17 @@ func (e *laneExchange) run(size int) outcome {
 		return result // leaves there
 	}
 	e.x.move(nil)
+	if seen {
+		e.tell()
+	}
 	p.admission.leave(e.client)
 	return result
+}
+
+// tell tells of a request that is over.
+func (e *laneExchange) tell() {
+	r := e.stand()
+	e.lane.proxy.tell(&e.x, r, true)
 }
 
 // plain reports whether the Proxy has nothing against the request. If it has, the
@@ -114,7 +129,8 @@ func (e *laneExchange) reset() {
 	binary.NativeEndian.PutUint64(random[:], rand.Uint64())
 	binary.NativeEndian.PutUint64(random[8:], rand.Uint64())
 	ids.Encode(e.id[:], random[:])
-	e.x.Context, e.x.in, e.x.id, e.x.connecting = e.lane.ctx, nil, "", 0
+	e.x.Context, e.x.in, e.x.id = e.lane.ctx, nil, ""
+	e.x.sight = sighting{}
 	e.begun, e.watching = nil, nil
 }
 

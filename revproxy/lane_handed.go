@@ -70,6 +70,7 @@ type begunAnswer struct {
 	id     string
 	app    *member
 	client netip.Addr // as the admission knows it
+	sight  sighting
 	once   sync.Once
 }
 
@@ -103,6 +104,9 @@ func (p *Proxy) resume(w http.ResponseWriter, r *http.Request, a *begunAnswer) {
 	defer a.lane.running.Done()
 	defer p.admission.leave(a.client)
 	x := &exchange{Context: r.Context(), in: r, id: a.id, app: a.app}
+	if x.sight = a.sight; x.sight.on {
+		defer p.tell(x, r, false)
+	}
 	x.ended.Store(true) // the app has the body; the server reads it once more
 	defer x.end()
 	req := r.WithContext(x)

@@ -63,6 +63,7 @@ type Proxy struct {
 	requests, clientGone, clientFaults, appFailures atomic.Uint64
 	causes                                          [causes]atomic.Uint64
 	crowd                                           crowdLog
+	accessTurn                                      atomic.Uint64
 }
 
 // New checks a Config and makes a Proxy, which connects to nothing before the
@@ -99,6 +100,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p.requests.Add(1)
 	x := &exchange{Context: r.Context(), in: r, id: rand.Text()}
+	if p.sees(x, time.Now()) {
+		defer p.tell(x, r, false)
+	}
 	if f, ok := p.refuse(r); ok {
 		p.answer(w, r, x, f, nil)
 		return
@@ -106,6 +110,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodOptions && r.Header.Get("Max-Forwards") == "0" {
 		w.Header().Set("Allow", allowed) // we are its final recipient (RFC 9110 7.6.2)
 		w.WriteHeader(http.StatusNoContent)
+		x.sight.answers(http.StatusNoContent)
 		return
 	}
 	client := whoIs(r.RemoteAddr)
@@ -114,6 +119,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer p.admission.leave(client)
+	x.sight.enters()
 	p.pass(w, r, x)
 }
 

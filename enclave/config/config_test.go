@@ -45,8 +45,6 @@ func TestMistakes(t *testing.T) {
 		{name: "body with a unit", args: "--fqdn a --max-body 1G", want: []string{`--max-body "1G": not a number of bytes`}},
 		{name: "no time in the queue", args: "--fqdn a --queue-timeout 0", want: []string{`--queue-timeout "0": is outside`}},
 		{name: "timeout without a unit", args: "--fqdn a --request-timeout 30", want: []string{`--request-timeout "30": not a duration`}},
-		{name: "a rule without a method", args: "--fqdn a --nonidempotent /pay", want: []string{`--nonidempotent "/pay": want METHOD /PATH`}},
-		{name: "health without a path", args: "--fqdn a --app-health well", want: []string{`--app-health "well": want a path`}},
 		{name: "served host with a port", args: "--fqdn a --serve-host a:1", want: []string{`--serve-host "a:1": not a host name`}},
 		{name: "app on a nameless socket", args: "--fqdn a --app unix:", want: []string{`--app "unix:": the path`}},
 		{name: "app socket too long", args: "--fqdn a --app unix:/" + strings.Repeat("x", 107), want: []string{`--app "unix:/xxx`}},

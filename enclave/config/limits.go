@@ -41,6 +41,8 @@ type Limits struct {
 	// Health is the target that apps are asked for to know whether they are well;
 	// empty is none.
 	Health string
+	// AccessEvery has one request in so many logged; 0 is none.
+	AccessEvery int
 	// FastLane serves common requests without net/http.
 	FastLane bool
 }
@@ -58,6 +60,7 @@ type limits struct {
 	perApp, conns, retries       *int
 	nonIdempotent                *[]revproxy.Rule
 	health                       *string
+	accessEvery                  *int
 	fastLane                     *bool
 }
 
@@ -76,6 +79,7 @@ func (l *limits) declare(s *settings.Set) {
 	l.retries = settings.Var(s, "retries", "1", "`number` of times that an idempotent request without a body may be sent again if the app ended the connection without a byte of an answer: first where it had been used before, then, within --forward-timeout, anywhere", parseCount(0))
 	l.nonIdempotent = settings.List(s, "nonidempotent", "requests that are never sent again, whatever their method: `METHOD /PATH`, or * for all methods; the path and all below it", parseRule)
 	l.health = settings.Var(s, "app-health", "", "`path` that each app is asked for every second; one that fails twice to answer below 500 gets no requests unless all do", parseHealth)
+	l.accessEvery = settings.Var(s, "access-log", off, "`requests` that are logged with how long each part took: off, full or 1/N for one in N; without queries and fields, which hold secrets", parseAccess)
 	l.fastLane = settings.Var(s, "fast-lane", "on", "`on or off`: serve common HTTP/1.1 requests without net/http", settings.OnOff)
 }
 
@@ -85,7 +89,8 @@ func (l *limits) assemble() Limits {
 		PerClient: *l.perClient, Body: *l.body,
 		AnswerTimeout: *l.answerTimeout, RequestTimeout: *l.requestTimeout, ForwardTimeout: *l.forwardLimit,
 		PerApp: *l.perApp, Conns: *l.conns, Retries: *l.retries, NonIdempotent: *l.nonIdempotent, Health: *l.health,
-		FastLane: *l.fastLane,
+		AccessEvery: *l.accessEvery,
+		FastLane:    *l.fastLane,
 	}
 }
 
@@ -121,6 +126,21 @@ func parseHealth(v string) (string, error) {
 		return "", errors.New("want a path such as /health")
 	}
 	return v, nil
+}
+
+// parseAccess accepts how many requests there are to one that is logged.
+func parseAccess(v string) (int, error) {
+	switch v {
+	case off:
+		return 0, nil
+	case "full":
+		return 1, nil
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(v, "1/"))
+	if err != nil || !strings.HasPrefix(v, "1/") || n < 1 || n > maxCount {
+		return 0, errors.New("want off, full or 1/N")
+	}
+	return n, nil
 }
 
 // parseSize accepts a number of bytes.

@@ -112,7 +112,13 @@ func proxyConfig(cfg Config) revproxy.Config {
 	if retries == 0 {
 		retries = -1 // zero is the proxy's default
 	}
+	var access func(*revproxy.Record)
+	if limits.AccessEvery > 0 {
+		access = accessLog(cfg.Log)
+	}
 	return revproxy.Config{
+		Access:                access,
+		AccessEvery:           limits.AccessEvery,
 		Apps:                  cfg.Settings.Apps,
 		Log:                   cfg.Log,
 		Hosts:                 limits.Hosts,
