@@ -79,7 +79,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		"link":       runOne("link", "link"),
 		"vm":         runVM,
 		"stream":     runOne("stream", "stream,idle"),
-		"attest":     runOne("attest", "attest,verify"),
+		"attest":     runOne("attest", "attest,evidence,verify"),
 		"compare":    runCompare,
 		"gate":       runGate,
 		"version":    runVersion,

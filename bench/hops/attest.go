@@ -20,6 +20,9 @@ const Loop = "loop"
 // documentPath asks for a document in nitriding's form, which is made for it alone.
 const documentPath = "/enclave/attestation?nonce=0123456789abcdef0123456789abcdef01234567"
 
+// moduleTakes is how long a real module needs for a document.
+const moduleTakes = "1.1ms"
+
 // attestHop has the enclave make documents, and nothing else. The module is
 // simulated; a real one answers some 860 a second.
 func attestHop() Hop {
@@ -32,6 +35,25 @@ func attestHop() Hop {
 		Variants: []Variant{{"enclave", true, func(s *Setup) error {
 			err := s.enclaveAlone("--fqdn", name)
 			s.running.URL = strings.TrimSuffix(s.running.URL, smallAnswer) + documentPath
+			return err
+		}}},
+	}
+}
+
+// evidenceHop has many clients get documents that they share, each with its own nonce
+// and path, from a module that takes as long for a document as a real one. The last
+// load is what is asked of it; its latency is what clients wait.
+func evidenceHop() Hop {
+	load := func(name string, clients int, offered float64) report.Load {
+		return report.Load{Name: name, Generator: "openloop", Kind: report.Documents, Connections: clients, Offered: offered}
+	}
+	return Hop{
+		Name: "evidence", About: "the same for clients that share them, by a module that takes " + moduleTakes, Baseline: "enclave",
+		Loads: []report.Load{load("32 clients", 32, 0), load("256 clients", 256, 0), load("10000/s", 512, 10000)},
+		Variants: []Variant{{"enclave", true, func(s *Setup) error {
+			err := s.enclaveAlone("--fqdn", name, "--nsm-latency", moduleTakes)
+			s.running.URL = strings.TrimSuffix(s.running.URL, smallAnswer) + documentPath
+			s.running.Accept = "application/json"
 			return err
 		}}},
 	}

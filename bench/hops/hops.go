@@ -41,7 +41,7 @@ func (m *Missing) Error() string { return fmt.Sprintf("hops: needs %s (remedy: %
 
 // All returns every hop, in the order of the way.
 func All() []Hop {
-	return []Hop{generatorHop(), transportHop(), proxyHop(), tlsHop(), linkHop(), streamHop(), idleHop(), wayHop(), attestHop(), verifyHop()}
+	return []Hop{generatorHop(), transportHop(), proxyHop(), tlsHop(), linkHop(), streamHop(), idleHop(), wayHop(), attestHop(), evidenceHop(), verifyHop()}
 }
 
 // Find returns the hops with these names, in the order of the way.

@@ -80,6 +80,8 @@ func (t Tools) Built(ctx context.Context, p binaries.Program) (string, error) {
 type Running struct {
 	// URL is what the loads of requests ask for, empty if there is only Work.
 	URL string
+	// Accept is what the loads of requests say that they accept; empty: nothing.
+	Accept string
 	// Bulk is the address through which an iperf3 server is reached, empty if the
 	// variant carries no bulk.
 	Bulk string
@@ -220,7 +222,7 @@ func (s *Setup) untilAnswered() error {
 	// What is measured is where the time goes, not who answers.
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: s.dialContext(), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	client := &http.Client{Transport: transport, Timeout: startTimeout}
-	return s.until(func() error { return ask(s.ctx, client, s.running.URL) })
+	return s.until(func() error { return ask(s.ctx, client, s.running) })
 }
 
 // dialContext is nil where requests go by TCP.
@@ -232,10 +234,13 @@ func (s *Setup) dialContext() func(context.Context, string, string) (net.Conn, e
 	return func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }
 }
 
-func ask(ctx context.Context, client *http.Client, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func ask(ctx context.Context, client *http.Client, r *Running) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL, nil)
 	if err != nil {
 		return err
+	}
+	if r.Accept != "" {
+		req.Header.Set("Accept", r.Accept)
 	}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -53,7 +53,7 @@ func (s *Setup) stock(port string) error {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
 	}}
-	if err := s.until(func() error { return ask(s.ctx, client, "http://gvproxy/services/forwarder/all") }); err != nil {
+	if err := s.until(func() error { return ask(s.ctx, client, &Running{URL: "http://gvproxy/services/forwarder/all"}) }); err != nil {
 		return err
 	}
 	if _, err := s.start(program{name: "gvforwarder", role: report.Subject, path: gvforwarder, inside: true, args: []string{

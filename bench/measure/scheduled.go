@@ -31,7 +31,7 @@ func scheduled(ctx context.Context, c cell, duration time.Duration, s *report.Sa
 		dial = fromManyClients(c.running.URL)
 	}
 	target := openloop.Target{
-		URL: c.running.URL, Timeout: answerTimeout, Dial: dial,
+		URL: c.running.URL, Accept: c.running.Accept, Timeout: answerTimeout, Dial: dial,
 		HTTP2: load.Mode == report.HTTP2,
 		Fresh: load.Mode == report.NewConnections || load.Mode == report.Resumed,
 		// What is measured is where the time goes, not who answers.

@@ -16,6 +16,8 @@ type Target struct {
 	URL    string // http or https
 	Method string // empty means GET, or POST where there is a Body
 	Body   []byte
+	// Accept is the field of that name; without one no request carries it.
+	Accept string
 	// Dial opens the connection below HTTP and TLS. Nil means TCP to the URL's
 	// host.
 	Dial func(context.Context) (net.Conn, error)
@@ -79,6 +81,9 @@ func (t Target) check() (*dialer, error) {
 		return nil, err
 	}
 	request.Header.Set("User-Agent", "corridor-bench")
+	if t.Accept != "" {
+		request.Header.Set("Accept", t.Accept)
+	}
 	d := &dialer{Target: t, request: request}
 	if t.Dial == nil {
 		d.Dial = tcpTo(u)

@@ -97,16 +97,12 @@ func (f *Front) evidence(w http.ResponseWriter, r *http.Request) {
 		e, err = f.cfg.Evidence.Fresh(ctx, q.nonce, exporter)
 	}
 	f.noteModule(r.Context(), err)
-	var body []byte
-	if err == nil {
-		body, err = e.Encode()
-	}
 	switch {
 	case errors.Is(err, issuer.ErrBusy):
 		retryLater(w, http.StatusServiceUnavailable, moduleBusy)
 	case err != nil:
 		retryLater(w, http.StatusServiceUnavailable, moduleFailed)
 	default:
-		answer(w, http.StatusOK, jsonType, string(body))
+		answer(w, http.StatusOK, jsonType, e.Encode())
 	}
 }

@@ -3,8 +3,8 @@ package front
 import (
 	"encoding/pem"
 	"fmt"
-	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -18,13 +18,14 @@ const (
 
 // answer writes a whole response that no cache may keep: all of these say how
 // the enclave is now.
-func answer(w http.ResponseWriter, status int, contentType, body string) {
+func answer[T string | []byte](w http.ResponseWriter, status int, contentType string, body T) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(body))) // net/http counts small ones only, and cuts others in chunks
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, body) // an error means that the client is gone
+	_, _ = w.Write([]byte(body)) // an error means that the client is gone
 }
 
 // page explains the enclave to whoever finds it: to browsers by a page that checks

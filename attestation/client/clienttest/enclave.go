@@ -141,7 +141,7 @@ func (e *Enclave) evidence(r *http.Request) ([]byte, error) {
 	if e.Lie != nil {
 		e.Lie(&evidence)
 	}
-	return evidence.Encode()
+	return evidence.Encode(), nil
 }
 
 // Roots returns the root to trust.
