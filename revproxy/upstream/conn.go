@@ -129,8 +129,13 @@ func (p *pool) pop() *conn {
 	return c
 }
 
-// put keeps a connection, or closes it if there are enough.
+// put keeps a connection, or closes it if there are enough, or if something came
+// behind the answer.
 func (p *pool) put(c *conn) {
+	if len(c.early) > 0 {
+		_ = c.Close()
+		return
+	}
 	c.kept = true
 	if p.age > 0 {
 		c.since = time.Now()

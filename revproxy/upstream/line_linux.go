@@ -38,7 +38,10 @@ func (c *conn) ask(request, answer []byte) (int, error) {
 		return a.n, err
 	case err == nil: // the socket takes no more for the moment
 		return c.askSlowly(rest, answer)
-	case errors.Is(err, os.ErrDeadlineExceeded): // the machine stood still so long
+	case errors.Is(err, os.ErrDeadlineExceeded): // the machine stood still so long, or the request waited
+		if c.kept && !c.quietAndOpen() {
+			return 0, errUnsent
+		}
 		if _, werr := c.Conn.Write(rest); werr != nil {
 			return 0, werr
 		}
