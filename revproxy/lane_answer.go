@@ -57,7 +57,7 @@ func (e *laneExchange) pass() outcome {
 	e.lane.running.Add(1)
 	e.begun = &begunAnswer{
 		lane: e.lane, line: e.line, app: e.x.app, client: e.client,
-		early: append([]byte(nil), e.b.answer[:e.got]...), id: string(e.id[:]), sight: e.x.sight,
+		early: append([]byte(nil), e.b.answer[:e.got]...), id: string(e.id[:]), limit: e.limit, sight: e.x.sight,
 	}
 	e.line, e.x.app = nil, nil
 	return begunElsewhere

@@ -208,7 +208,15 @@ func (c *laneConn) first() (err error) {
 	c.take()
 	c.b.in[0] = c.one[0]
 	c.n = 1
-	return c.more()
+	c.hurry()    // it holds buffers now, and may have sent no more than this
+	_ = c.more() // whoever reads the rest meets the error again
+	return nil
+}
+
+// hurry gives the client a moment for what is to follow.
+func (c *laneConn) hurry() {
+	c.idleUntil = time.Time{}
+	_ = c.conn.SetReadDeadline(time.Now().Add(restTimeout))
 }
 
 // more reads what fits.
@@ -266,8 +274,7 @@ func (c *laneConn) request() bool {
 			}
 		}
 		if !rushed {
-			c.idleUntil = time.Time{}
-			_ = c.conn.SetReadDeadline(time.Now().Add(restTimeout))
+			c.hurry()
 		}
 		if c.more() != nil {
 			return c.handOn(nil) // late, or cut: the server says so

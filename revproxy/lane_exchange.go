@@ -71,17 +71,21 @@ func (e *laneExchange) run(size int) outcome {
 		return result
 	}
 	e.x.sight.enters()
+	result := broken
+	defer func() { // also if something panics
+		if result == begunElsewhere {
+			return // leaves there
+		}
+		e.drop()
+		e.x.move(nil)
+		p.admission.leave(e.client)
+		if seen {
+			e.tell()
+		}
+	}()
 	e.compose(size)
-	result := e.carry()
+	result = e.carry()
 	e.unwatch()
-	if result == begunElsewhere {
-		return result // leaves there
-	}
-	e.x.move(nil)
-	if seen {
-		e.tell()
-	}
-	p.admission.leave(e.client)
 	return result
 }
 
@@ -221,6 +225,9 @@ func (e *laneExchange) until(now time.Time, timeout time.Duration) time.Time {
 // hear reads more from the app. After a moment of silence the client is watched.
 func (e *laneExchange) hear(p []byte, timeout time.Duration) (int, error) {
 	now := time.Now()
+	if !e.limit.IsZero() && now.After(e.limit) {
+		return 0, os.ErrDeadlineExceeded // an app that never pauses meets no deadline
+	}
 	if e.watching == nil {
 		e.line.Glance(now, glance)
 		n, err := e.line.Read(p)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/corridor-enclave/corridor/revproxy/upstream"
 )
@@ -68,6 +69,7 @@ type begunAnswer struct {
 	line   *upstream.Line
 	early  []byte // what has come of the answer
 	id     string
+	limit  time.Time // of all of it; zero: none
 	app    *member
 	client netip.Addr // as the admission knows it
 	sight  sighting
@@ -109,6 +111,11 @@ func (p *Proxy) resume(w http.ResponseWriter, r *http.Request, a *begunAnswer) {
 	}
 	x.ended.Store(true) // the app has the body; the server reads it once more
 	defer x.end()
+	if !a.limit.IsZero() {
+		var cancel context.CancelFunc
+		x.Context, cancel = context.WithDeadline(x.Context, a.limit)
+		defer cancel()
+	}
 	req := r.WithContext(x)
 	req.Body = nil
 	res, err := a.line.Adopt(req, a.early, informer(w))

@@ -1,0 +1,91 @@
+package revproxy_test
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/corridor-enclave/corridor/revproxy"
+)
+
+// RequestTimeout holds for answers that never pause, and for those that the server
+// passes on.
+func TestLaneBoundsRequests(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]string{
+		"a length":    "HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n",
+		"chunks":      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffff\r\n",
+		"open ended":  "HTTP/1.1 200 OK\r\n\r\n",
+		"early hints": "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newProxy(t, rawApp(t, func(_ string, c net.Conn) {
+				say(t, c, begin)
+				tick := time.NewTicker(time.Millisecond)
+				defer tick.Stop()
+				for b := make([]byte, 4<<10); ; <-tick.C {
+					if _, err := c.Write(b); err != nil {
+						return
+					}
+				}
+			}), func(c *revproxy.Config) { c.RequestTimeout = 300 * time.Millisecond })
+			front, lane := inLane(t, p, p, nil)
+			c := dialed(t, front, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			if n, err := io.Copy(io.Discard, c); err != nil || n == 0 || lane.Taken() != 1 {
+				t.Errorf("%d bytes, then %v; %d taken", n, err, lane.Taken())
+			}
+		})
+	}
+}
+
+// A panic leaves no request behind.
+func TestLaneOutlivesPanics(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, "http://127.0.0.1:1", func(c *revproxy.Config) {
+		c.Log = slog.New(&panicky{Handler: slog.DiscardHandler})
+		c.MaxConcurrent, c.QueueTimeout = 1, time.Millisecond
+	})
+	front, _ := inLane(t, p, p, nil)
+	if _, err := io.Copy(io.Discard, dialed(t, front, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
+		t.Error(err)
+	}
+	if res := speak(t, dial(t, front), "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); res.StatusCode != 502 {
+		t.Errorf("the next is answered with %s", res.Status)
+	}
+}
+
+// panicky is a log that panics once.
+type panicky struct {
+	slog.Handler
+	once sync.Once
+}
+
+func (h *panicky) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h *panicky) Handle(context.Context, slog.Record) error {
+	h.once.Do(func() { panic("of a test") })
+	return nil
+}
+
+// A client that has begun to ask by one byte has as long for the rest as any.
+func TestLaneGivesBeginningsNoIdleTime(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, talker(t, func(string) string { return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" }), nil)
+	front, _ := inLane(t, p, p, func(c *revproxy.LaneConfig) {
+		c.TLS = selfSigned(t)
+		c.Server.ReadHeaderTimeout, c.Server.IdleTimeout = 200*time.Millisecond, time.Hour
+	})
+	raw := dial(t, front)
+	c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+	body(t, speak(t, c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+	say(t, c, "G")
+	if _, err := io.Copy(io.Discard, c); err != nil {
+		t.Errorf("not given up: %v", err)
+	}
+}
