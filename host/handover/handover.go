@@ -7,8 +7,10 @@ package handover
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 )
 
@@ -66,6 +68,14 @@ func (s *Sockets) Listen(name string, open OpenFunc, adopt AdoptFunc) (*Listener
 	l := &Listener{Listener: inner, name: name, sockets: s, closed: make(chan struct{})}
 	s.open[name] = l
 	return l, nil
+}
+
+// Unused returns the names of sockets that were inherited and that nobody has asked
+// for yet, in order.
+func (s *Sockets) Unused() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.inherited))
 }
 
 // Settle says that this process has taken over: it removes the names of its
