@@ -84,7 +84,7 @@ func newLaneConn(l *Lane, accepted net.Conn) *laneConn {
 		remote = a.String()
 	}
 	c.client = whoIs(remote)
-	from := originOf(remote, c.tls != nil)
+	from := originOf(remote, accepted.LocalAddr(), c.tls != nil)
 	c.constant = append(c.constant, "Via: 1.1 "+l.proxy.mark+"\r\n"...)
 	from.constants(func(field, value string) { c.constant = append(c.constant, field+": "+value+"\r\n"...) })
 	c.before, c.behind = from.forwarded()

@@ -34,7 +34,9 @@ type Counts struct {
 // appended; Max-Forwards of OPTIONS counts down (7.6.2); what a client says
 // about where a request comes from is replaced by what the proxy knows, in
 // X-Forwarded-For, -Host, -Proto, X-Real-IP and Forwarded (RFC 7239), and its
-// X-Request-ID by one of the proxy's. A RemoteAddr that is not an IP address
+// X-Request-ID by one of the proxy's. X-Forwarded-Asserted: for is added if the
+// client's address is not that of the connection's peer but what somebody says who
+// passes connections on: RemoteAddr is of IP, and the connection is not. A RemoteAddr that is not an IP address
 // yields no client address: none is claimed. The target is sent byte by byte as
 // it came, whatever a router in front did to the URL, and so is Host.
 //

@@ -68,6 +68,47 @@ func TestTargetsArePassedOnByteByByte(t *testing.T) {
 	}
 }
 
+// A told is a connection that is not TCP, such as a stream from a host, whose client
+// somebody has told.
+type told struct{ net.Conn }
+
+func (told) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 9} }
+
+func (told) LocalAddr() net.Addr { return &net.UnixAddr{Name: "vsock:16:1443", Net: "vsock"} }
+
+type tellingListener struct{ net.Listener }
+
+func (l tellingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return told{c}, err
+}
+
+// What the app is told about the client by hearsay, it is told so, whichever way
+// the request takes, and no client can say it.
+func TestHearsayIsMarked(t *testing.T) {
+	t.Parallel()
+	app := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprint(w, r.Header["X-Forwarded-For"], r.Header["X-Forwarded-Asserted"])
+	}))
+	for _, telling := range []bool{false, true} {
+		want := "[127.0.0.1] []"
+		s := httptest.NewUnstartedServer(newProxy(t, app.URL, nil))
+		if telling {
+			want = "[192.0.2.7] [for]"
+			s.Listener = tellingListener{s.Listener}
+		}
+		withLane(t, s)
+		s.Start()
+		t.Cleanup(s.Close)
+		for _, version := range []string{"1.0", "1.1"} { // the lane leaves 1.0 alone
+			res := speak(t, dial(t, s), "GET / HTTP/"+version+"\r\nHost: x\r\nX-Forwarded-Asserted: x\r\nX_Forwarded_Asserted: y\r\n\r\n")
+			if got := body(t, res); got != want {
+				t.Errorf("HTTP/%s: %s, want %s", version, got, want)
+			}
+		}
+	}
+}
+
 func TestForwardingFields(t *testing.T) {
 	t.Parallel()
 	app := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

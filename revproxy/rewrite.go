@@ -1,6 +1,7 @@
 package revproxy
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -60,15 +61,23 @@ func isForwarding(field string) bool {
 type origin struct {
 	client string // the client's IP address, "" if there is none
 	scheme string // http or https
+	told   bool   // client is what somebody says who passes connections on
 }
 
-func originOf(remote string, secure bool) origin {
+// assertedField names what of the other forwarding fields somebody else asserts, by
+// the names of Forwarded's parameters.
+const assertedField = "X-Forwarded-Asserted"
+
+// originOf is the origin of requests on a connection. A client with an IP address
+// on a connection that is none of IP's own was told by whoever passed it on.
+func originOf(remote string, local net.Addr, secure bool) origin {
 	o := origin{scheme: "http"}
 	if secure {
 		o.scheme = "https"
 	}
 	if ip, ok := clientIP(remote); ok {
 		o.client = ip.String()
+		o.told = local != nil && !strings.HasPrefix(local.Network(), "tcp")
 	}
 	return o
 }
@@ -90,17 +99,21 @@ func (o origin) constants(set func(field, value string)) {
 		set("X-Forwarded-For", o.client)
 		set("X-Real-Ip", o.client)
 	}
+	if o.told {
+		set(assertedField, "for")
+	}
 	set("X-Forwarded-Proto", o.scheme)
 }
 
 // setForwarding says what the proxy knows about where a request comes from.
 func setForwarding(h http.Header, in *http.Request) {
-	backing := make([]string, 5) // of all the fields: each has one value
+	backing := make([]string, 6) // of all the fields: each has one value
 	set := func(field, value string) {
 		backing[0] = value
 		h[field], backing = backing[:1:1], backing[1:]
 	}
-	from := originOf(in.RemoteAddr, in.TLS != nil)
+	local, _ := in.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	from := originOf(in.RemoteAddr, local, in.TLS != nil)
 	from.constants(set)
 	before, behind := from.forwarded()
 	if in.Host != "" {
