@@ -254,10 +254,11 @@ func (f *Front) drain(cut context.CancelFunc) error {
 		err = fmt.Errorf("front: %d requests were cut off after %s", f.requests.count(), f.cfg.DrainTimeout)
 	}
 	cut()
-	if f.lane != nil {
-		f.lane.Close()
-	}
 	_ = f.server.Close() // what is left of it; its connections fail, and that is the point
+	if f.lane != nil {
+		f.lane.Close()       // waits for answers that the server has got from it
+		_ = f.server.Close() // what the lane has handed on meanwhile
+	}
 	ended, cancelEnded := context.WithTimeout(context.Background(), endGrace)
 	defer cancelEnded()
 	if f.requests.wait(ended) != nil {

@@ -153,3 +153,42 @@ func TestFastLaneDrains(t *testing.T) {
 		t.Errorf("Run = %v", err)
 	}
 }
+
+// TestFastLaneDrainHasAnEnd: an answer that the lane has handed on, and that its
+// client does not take, is cut like others.
+func TestFastLaneDrainHasAnEnd(t *testing.T) {
+	t.Parallel()
+	cfg := fastFront(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints) // not for the lane
+		for b := make([]byte, 64<<10); ; {
+			if _, err := w.Write(b); err != nil {
+				return
+			}
+		}
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Listeners, cfg.DrainTimeout = []net.Listener{l}, 200*time.Millisecond
+	stop := run(t, cfg)
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	say(t, c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, err := io.ReadFull(c, make([]byte, 4<<10)); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	select {
+	case err := <-stopped:
+		if err == nil {
+			t.Error("nothing was cut")
+		}
+	case <-time.After(20 * time.Second): // below what a write may take
+		t.Error("it waits for the client")
+	}
+}
