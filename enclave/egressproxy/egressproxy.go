@@ -125,6 +125,7 @@ func (p *Proxy) Run(ctx context.Context, l net.Listener) error {
 	}
 	server := &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, ownPort) }),
+		BaseContext:       func(net.Listener) context.Context { return ctx }, // ends what has switched protocols, too
 		ReadHeaderTimeout: headTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHead,

@@ -1,6 +1,7 @@
 package egressproxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -19,6 +20,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -54,8 +56,8 @@ func (o *origin) roots() *x509.CertPool {
 	return pool
 }
 
-// newProxy leads every name to the origin, and returns a client that asks by it.
-func newProxy(t *testing.T, o *origin, c egressproxy.Config) (*egressproxy.Proxy, *http.Client) {
+// config leads every name to the origin.
+func config(t *testing.T, o *origin, c egressproxy.Config) egressproxy.Config {
 	t.Helper()
 	for _, text := range []string{"example.com", "*.example.com", "10.0.0.1"} {
 		r, err := egress.ParseRule(text)
@@ -73,7 +75,13 @@ func newProxy(t *testing.T, o *origin, c egressproxy.Config) (*egressproxy.Proxy
 		c.Roots = o.roots()
 	}
 	c.Suffix, c.Log = "corridor", slog.New(slog.DiscardHandler)
-	p, err := egressproxy.New(c)
+	return c
+}
+
+// newProxy returns a proxy that runs, and a client that asks by it.
+func newProxy(t *testing.T, o *origin, c egressproxy.Config) (*egressproxy.Proxy, *http.Client) {
+	t.Helper()
+	p, err := egressproxy.New(config(t, o, c))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -419,5 +427,54 @@ func TestRoots(t *testing.T) {
 	}
 	if _, err := egressproxy.New(egressproxy.Config{}); err == nil {
 		t.Error("a proxy that cannot verify anything was made")
+	}
+}
+
+// TestUpgradesEnd: a connection that switched protocols has no end of its own, and
+// does not keep the proxy.
+func TestUpgradesEnd(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "test")
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	p, err := egressproxy.New(config(t, o, egressproxy.Config{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx, l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: example.com.corridor\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Run does not end")
 	}
 }
