@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -41,6 +42,25 @@ func TestLaneBoundsRequests(t *testing.T) {
 				t.Errorf("%d bytes, then %v; %d taken", n, err, lane.Taken())
 			}
 		})
+	}
+}
+
+// What a client claims about where it is, the app does not see, however it is written.
+func TestLaneKeepsClaimsBack(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"X-FORWARDED-FOR", "x_forwarded_for", "X.Forwarded.For", "X|Real`IP", "true!client+ip", "Wl-Proxy-Client-Ip", "proxy", "X-Request_Id"} {
+		seen := make(chan string, 1)
+		p := newProxy(t, rawApp(t, func(head string, c net.Conn) {
+			seen <- head
+			say(t, c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}), nil)
+		front, lane := inLane(t, p, p, nil)
+		if res := speak(t, dial(t, front), "GET / HTTP/1.1\r\nHost: x\r\n"+name+": 198.51.100.66\r\nX.Other: y\r\n\r\n"); res.StatusCode != 200 || lane.Taken() != 1 {
+			t.Errorf("%s: %s", name, res.Status)
+		}
+		if head := <-seen; strings.Contains(head, "198.51.100.66") || !strings.Contains(head, "X.Other: y\r\n") {
+			t.Errorf("%s: the app saw %q", name, head)
+		}
 	}
 }
 

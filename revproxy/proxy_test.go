@@ -121,6 +121,7 @@ func TestForwardingFields(t *testing.T) {
 	claims := []string{
 		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Ssl", "X-Forwarded-Anything",
 		"Forwarded", "X-Real-IP", "True-Client-IP", "X-Client-IP", "X-Request-ID", "CF-Connecting-IP", "X_Forwarded_For", "X_Real-IP",
+		"X.Forwarded.For", "X~Forwarded-Host", "True!Client+IP", "WL-Proxy-Client-IP", "Proxy",
 	}
 	tests := []struct {
 		name, url, remote string

@@ -30,17 +30,17 @@ const longest = len("x-original-forwarded-for")
 const forwardedPrefix = "x-forwarded-"
 
 // KindOf tells what a field means by its name, in any case. For fields that say
-// where a request comes from, underscores count as dashes, because CGI and its
-// heirs cannot tell them apart.
+// where a request comes from, all that is no letter or digit counts as a dash,
+// because CGI and its heirs make underscores of it.
 func KindOf[T string | []byte](name T) Kind {
 	var small [longest]byte
 	n, under := 0, false
 	for n < len(name) && n < longest {
-		c := name[n]
-		if c == '_' {
+		c := lower(name[n])
+		if c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
 			c, under = '-', true
 		}
-		small[n] = lower(c)
+		small[n] = c
 		n++
 	}
 	if n >= len(forwardedPrefix) && string(small[:len(forwardedPrefix)]) == forwardedPrefix {
@@ -59,6 +59,8 @@ func KindOf[T string | []byte](name T) Kind {
 // known is KindOf for a name in lower case.
 func known(name []byte) Kind {
 	switch string(name) {
+	case "proxy": // of no connection, but CGI makes HTTP_PROXY of it, which clients believe
+		return Hop
 	case "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization":
 		return Hop
 	case "connection":
@@ -87,7 +89,8 @@ func known(name []byte) Kind {
 	case "forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-originating-ip",
 		"x-remote-ip", "x-remote-addr", "x-original-forwarded-for", "x-original-host", "x-original-proto",
 		"x-host", "x-scheme", "x-url-scheme", "x-request-id", "true-client-ip", "client-ip",
-		"cf-connecting-ip", "cf-connecting-ipv6", "fastly-client-ip", "fly-client-ip", "front-end-https":
+		"cf-connecting-ip", "cf-connecting-ipv6", "fastly-client-ip", "fly-client-ip", "front-end-https",
+		"proxy-client-ip", "wl-proxy-client-ip", "x-proxyuser-ip", "x-envoy-external-address", "x-azure-clientip", "x-appengine-user-ip":
 		return Origin
 	}
 	return Plain
