@@ -437,7 +437,10 @@ func TestFlowsThatHangHoldUpNobody(t *testing.T) {
 	waiting, answer := make(chan struct{}), make(chan struct{})
 	w := newWorld(t, netstack.Config{TCP: func(f *netstack.TCPFlow) {
 		if f.Destination == outside(81) {
-			waiting <- struct{}{}
+			select {
+			case waiting <- struct{}{}:
+			case <-answer: // a SYN that was sent again, and came when the flow was rejected
+			}
 			<-answer
 			return // rejected
 		}
