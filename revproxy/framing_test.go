@@ -46,7 +46,7 @@ func TestFraming(t *testing.T) {
 		saw, not      string // in what the app saw
 	}{
 		{"length and chunks", post + "Content-Length: 3\r\n" + chunked + "1\r\nx\r\n0\r\n\r\n", 200, true, "\r\n\r\nx", "Content-Length"},
-		{"chunks", post + chunked + "1\r\nx\r\n0\r\n\r\n", 200, true, "\r\n\r\nx", "Content-Length"},
+		{"chunks", post + chunked + "1\r\nx\r\n0\r\n\r\n", 200, laneIsOff(), "\r\n\r\nx", "Content-Length"},
 		{"chunks in HTTP/1.0", "POST / HTTP/1.0\r\nConnection: keep-alive\r\n" + chunked + "0\r\n\r\n", 200, true, "POST / HTTP/1.1", "Transfer-Encoding"},
 		{"unknown coding", post + "Transfer-Encoding: gzip\r\n\r\n", 501, true, "", ""},
 		{"chunked is not the last coding", post + "Transfer-Encoding: chunked, gzip\r\n\r\n", 501, true, "", ""},
@@ -64,7 +64,7 @@ func TestFraming(t *testing.T) {
 		{"no chunk size", post + chunked + "\r\nx\r\n0\r\n\r\n", 400, true, "", ""},
 		{"a chunk longer than it says", post + chunked + "1\r\nxy\r\n0\r\n\r\n", 400, true, "", ""},
 		{"an endless chunk extension", post + chunked + "1;" + strings.Repeat("x", 5000) + "\r\nx\r\n0\r\n\r\n", 400, true, "", ""},
-		{"a chunk extension", post + chunked + "1;a=b\r\nx\r\n0\r\n\r\n", 200, true, "\r\n\r\nx", "a=b"},
+		{"a chunk extension", post + chunked + "1;a=b\r\nx\r\n0\r\n\r\n", 200, laneIsOff(), "\r\n\r\nx", "a=b"},
 		{"a trailer that is no field", post + chunked + "0\r\nno field\r\n\r\n", 400, true, "", ""},
 		{"a trailer that ends in LF", post + chunked + "0\r\nA: b\nC: d\r\n\r\n", 200, true, "", ""},
 		{"GET with a body", "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", 200, false, "Content-Length: 1\r\n", ""},

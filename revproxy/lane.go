@@ -41,7 +41,7 @@ type LaneConfig struct {
 //	               └── the answer is not simple ────────────► Server, with the answer's beginning
 //
 // One goroutine owns a connection. What a simple request is, package head says; its
-// body must fit into a buffer, too. The rules for what is passed on, refused and
+// body must fit into a buffer, too, and have no trailers. The rules for what is passed on, refused and
 // limited are the Proxy's: what it would refuse is not decided here but passed
 // on. So is a connection for good: Server does not give it back.
 //

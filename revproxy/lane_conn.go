@@ -37,6 +37,7 @@ type laneBuffers struct {
 	in     [inSize]byte
 	answer [16 << 10]byte
 	out    []byte
+	body   []byte // of a request in chunks, as it is passed on
 	req    head.Request
 	res    head.Response
 	chunks head.Chunks
@@ -265,8 +266,7 @@ func (c *laneConn) request() bool {
 		case v == head.Other, c.n == inSize && v == head.Incomplete:
 			return c.handOn(nil)
 		case v == head.Simple:
-			whole := int64(req.Size) + req.Length
-			switch {
+			switch whole := c.extent(); {
 			case whole > inSize:
 				return c.handOn(nil)
 			case whole <= int64(c.n):
@@ -280,6 +280,26 @@ func (c *laneConn) request() bool {
 			return c.handOn(nil) // late, or cut: the server says so
 		}
 	}
+}
+
+// extent is how long the request is, whose head has come: more than inSize if it is
+// not for the lane, and more than has come if that is not known yet.
+func (c *laneConn) extent() int64 {
+	req := &c.b.req
+	if req.Length >= 0 {
+		return int64(req.Size) + req.Length
+	}
+	c.b.chunks.Reset()
+	var n int
+	var err error
+	c.b.body, n, err = c.b.chunks.Copy(c.b.body[:0], c.b.in[req.Size:c.n])
+	switch {
+	case err != nil, c.b.chunks.Done() && c.b.chunks.Trailed(), !c.b.chunks.Done() && c.n == inSize:
+		return inSize + 1 // the server knows what to do
+	case !c.b.chunks.Done():
+		return int64(c.n) + 1
+	}
+	return int64(req.Size + n)
 }
 
 // restTimeout is how long the lane waits for the rest of a request. Whose rest

@@ -100,7 +100,7 @@ func (e *laneExchange) tell() {
 func (e *laneExchange) plain(req *head.Request) bool {
 	p := e.lane.proxy
 	c := &p.config
-	if len(req.Target) > c.MaxTargetBytes || len(req.All()) > c.MaxFields || c.MaxBodyBytes > 0 && req.Length > c.MaxBodyBytes {
+	if len(req.Target) > c.MaxTargetBytes || len(req.All()) > c.MaxFields || c.MaxBodyBytes > 0 && (req.Length > c.MaxBodyBytes || req.Length < 0 && int64(len(e.b.body)) > c.MaxBodyBytes) {
 		return false
 	}
 	if p.suspicious() && p.quarantine.suspected(p.quarantine.keyOf(string(req.Method), string(req.Host), string(req.Target), req.Length)) {
@@ -145,7 +145,10 @@ func (e *laneExchange) compose(size int) {
 	out = append(append(out, ' '), req.Target...)
 	out = append(out, " HTTP/1.1\r\n"...)
 	out = appendFields(out, in, req.All(), func(k head.Kind) bool { return !k.OfHop() && k != head.Origin })
-	if !req.Declared && (string(req.Method) == http.MethodPost || string(req.Method) == http.MethodPut || string(req.Method) == http.MethodPatch) {
+	switch {
+	case req.Length < 0:
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+	case !req.Declared && (string(req.Method) == http.MethodPost || string(req.Method) == http.MethodPut || string(req.Method) == http.MethodPatch):
 		out = append(out, "Content-Length: 0\r\n"...)
 	}
 	out = append(out, e.constant...)
@@ -153,7 +156,11 @@ func (e *laneExchange) compose(size int) {
 	out = append(append(append(out, e.before...), `host="`...), req.Host...)
 	out = append(append(append(out, `";`...), e.behind...), "\r\nX-Request-Id: "...)
 	out = append(append(out, e.id[:]...), "\r\n\r\n"...)
-	e.b.out = append(out, in[req.Size:]...)
+	if req.Length < 0 {
+		e.b.out = append(out, e.b.body...)
+	} else {
+		e.b.out = append(out, in[req.Size:]...)
+	}
 	e.x.again, e.x.repeats = req.Idempotent(), 0
 	if e.x.again && (p.config.Retries != 1 || len(p.config.NonIdempotent) > 0) {
 		e.x.mayRepeat(p, string(req.Method), string(req.Target), true)

@@ -76,7 +76,10 @@ func TestLaneTakesWhatIsSimple(t *testing.T) {
 	}{
 		{"another method", "BREW / HTTP/1.1\r\nHost: x\r\n\r\n", ok, 0, "ok"},
 		{"HTTP/1.0", "GET / HTTP/1.0\r\n\r\n", ok, 0, "ok"},
-		{"chunks", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ok, 0, "ok"},
+		{"chunks", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n", ok, 1, "ok"},
+		{"chunks and a trailer", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n\r\n", ok, 0, "ok"},
+		{"long chunks", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n19000\r\n" + long + "\r\n0\r\n\r\n", ok, 0, "ok"},
+		{"chunks and a length", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ok, 0, "ok"},
 		{"a long body", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 102400\r\n\r\n" + long, ok, 0, "ok"},
 		{"a long head", "GET / HTTP/1.1\r\nHost: x\r\nA: " + long[:20<<10] + "\r\n\r\n", ok, 0, "ok"},
 		{"GET", get, ok, 1, "ok"},
@@ -114,6 +117,51 @@ func TestLaneTakesWhatIsSimple(t *testing.T) {
 }
 
 // What arrives in pieces, or at once, are the same requests.
+// A body in chunks arrives as it was, however it comes, and the connection goes on.
+func TestLaneKeepsConnectionsWithChunks(t *testing.T) {
+	t.Parallel()
+	app := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		content, err := io.ReadAll(r.Body)
+		_, _ = fmt.Fprint(w, string(content), r.TransferEncoding, r.Trailer, err)
+	}))
+	p := newProxy(t, app.URL, func(c *revproxy.Config) { c.MaxBodyBytes = 200 })
+	front, lane := inLane(t, p, p, nil)
+	const head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+	const next = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+	requests := []struct{ request, want string }{
+		{head + "3\r\nabc\r\n1;x\r\nd\r\n0\r\n\r\n" + next, "abcd[chunked] map[] <nil>"},
+		{"", "[] map[] <nil>"}, // it came with the one before
+		{head + "0\r\n\r\n", "[chunked] map[] <nil>"},
+		{head + "64\r\n" + strings.Repeat("x", 100) + "\r\n0\r\n\r\n", strings.Repeat("x", 100) + "[chunked] map[] <nil>"},
+	}
+	for _, step := range []int{1, 7, 1000} {
+		c := dial(t, front)
+		answers := bufio.NewReader(c)
+		for _, r := range requests {
+			for rest := r.request; rest != ""; {
+				n := min(step, len(rest))
+				if _, err := io.WriteString(c, rest[:n]); err != nil {
+					t.Fatal(err)
+				}
+				rest = rest[n:]
+			}
+			res, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := body(t, res); got != r.want || res.Close {
+				t.Errorf("%s, %q; want %q", res.Status, got, r.want)
+			}
+		}
+	}
+	if n := lane.Taken(); n != 12 {
+		t.Errorf("%d of 12 taken", n)
+	}
+	if res := speak(t, dial(t, front), head+"c9\r\n"+strings.Repeat("x", 201)+"\r\n0\r\n\r\n"); res.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("too large: %s", res.Status)
+	}
+}
+
 func TestLaneReadsRequestsAsTheyCome(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -46,8 +46,8 @@ type Counts struct {
 // end, which would vouch for it. HTTP/2 has no such form: there the stream is
 // reset if at its end nothing listens any more where the app did.
 //
-// A connection on which a client spoke HTTP/1.0 or sent chunks ends with the
-// answer. Either message may have carried a Content-Length and a
+// A connection on which a client spoke HTTP/1.0 or sent chunks, but for those that a
+// Lane takes, ends with the answer. Either message may have carried a Content-Length and a
 // Transfer-Encoding, and then must be the last (RFC 9112 6.1); net/http does not
 // say whether it did.
 //

@@ -48,6 +48,9 @@ func (c *Chunks) Reset() { *c = Chunks{line: c.line[:0]} }
 // Done reports whether the body has ended.
 func (c *Chunks) Done() bool { return c.step == done }
 
+// Trailed reports whether there were trailers, once the body has ended.
+func (c *Chunks) Trailed() bool { return c.extra > len("\r\n") }
+
 // Copy appends to dst what src holds of the body, and returns how many bytes of src
 // belong to it: fewer than all only if the body has ended. After ErrChunks the
 // sender cannot be understood any more.

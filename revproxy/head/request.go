@@ -9,7 +9,7 @@ type Request struct {
 	Method, Target, Host []byte
 	// Size is the number of bytes of the head, the empty line included.
 	Size int
-	// Length is the number of bytes of the body.
+	// Length is the number of bytes of the body, -1 if it comes in chunks.
 	Length int64
 	// Declared says that there was a Content-Length.
 	Declared bool
@@ -20,9 +20,9 @@ type Request struct {
 // Parse reads the head at the beginning of b.
 //
 // Simple is HTTP/1.1 of one of seven methods, a target that is a path with good
-// percent-encoding, one plain Host, at most one Content-Length, and nothing that
-// changes how the message ends or what the connection is: no Transfer-Encoding,
-// Expect, Upgrade, Trailer, TE, and in Connection at most one of keep-alive and
+// percent-encoding, one plain Host, at most one Content-Length or a
+// Transfer-Encoding that is just chunked, never both, and nothing else that changes
+// how the message ends or what the connection is: no Expect, Upgrade, Trailer, TE, and in Connection at most one of keep-alive and
 // close. net/http takes such a head for the same request; FuzzRequest checks it.
 func (r *Request) Parse(b []byte) Verdict {
 	size, v := end(b)
@@ -93,7 +93,7 @@ func hex(c byte) bool {
 // judge looks at the fields that frame or route the message.
 func (r *Request) judge(b []byte) bool {
 	r.Host, r.Length, r.Declared, r.Close = nil, 0, false, false
-	connections := 0
+	connections, chunked := 0, false
 	for _, f := range r.All() {
 		ok := true
 		switch f.Kind {
@@ -110,14 +110,20 @@ func (r *Request) judge(b []byte) bool {
 			connections++
 			r.Close = equal(f.Value(b), "close")
 			ok = connections == 1 && (r.Close || equal(f.Value(b), "keep-alive"))
-		case Coding, Upgrade, Trailer, TE, Expect, MaxForwards:
+		case Coding:
+			ok = !chunked && equal(f.Value(b), "chunked")
+			chunked = true
+		case Upgrade, Trailer, TE, Expect, MaxForwards:
 			ok = false
 		}
 		if !ok {
 			return false
 		}
 	}
-	return r.Host != nil
+	if chunked {
+		r.Length = -1
+	}
+	return r.Host != nil && !(chunked && r.Declared)
 }
 
 func simpleHost(b []byte) bool {
