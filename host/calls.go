@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/corridor-enclave/corridor/host/config"
+	"github.com/corridor-enclave/corridor/host/credentials"
 	"github.com/corridor-enclave/corridor/host/egress"
 	"github.com/corridor-enclave/corridor/host/gateway"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
@@ -33,4 +34,25 @@ func (h *host) countCalls() egress.Counts {
 		return egress.Counts{}
 	}
 	return h.calls.Counts()
+}
+
+// listenRole opens the port on which enclaves are told the credentials of this
+// instance's role; nil if there is to be none.
+func listenRole(c config.Config, log *slog.Logger) (*credentials.Server, error) {
+	if c.Credentials == 0 {
+		return nil, nil
+	}
+	l, err := c.Transport.Listen(c.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	return credentials.New(credentials.Config{Listener: l, Service: c.Metadata, Log: log}), nil
+}
+
+// countRole is for metrics.
+func (h *host) countRole() credentials.Counts {
+	if h.role == nil {
+		return credentials.Counts{}
+	}
+	return h.role.Counts()
 }

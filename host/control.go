@@ -9,18 +9,20 @@ import (
 	"github.com/corridor-enclave/corridor/host/metrics"
 	"github.com/corridor-enclave/corridor/host/publish"
 	"github.com/corridor-enclave/corridor/host/running"
+	"github.com/corridor-enclave/corridor/host/startup"
 	"github.com/corridor-enclave/corridor/host/status"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
 // controlHandler is everything that the control address answers.
-func (h *host) controlHandler() http.Handler {
+func (h *host) controlHandler(enclaves vsockconn.Transport) http.Handler {
 	mux := http.NewServeMux()
 	h.lookAt(mux)
 	mux.Handle("/v1/config", h.running.Handler())
 	mux.Handle("/v1/config/", h.running.Handler())
 	mux.Handle("POST /v1/upgrade", http.NewCrossOriginProtection().Handler(http.HandlerFunc(h.answerUpgrade)))
 	mux.Handle("/v1/enclaves", h.balancer.Handler())
+	mux.Handle("POST /v1/enclaves/{cid}/startup", startup.Handler(enclaves, h.log))
 	mux.Handle("/v1/enclaves/", h.balancer.Handler())
 	mux.Handle("/", api.Handler(h.forwarder("gvproxy's API"), h.gateway, api.Scope{CID: vsockconn.CIDAny}, h.log))
 	return status.RefuseStrangers(mux)
@@ -60,6 +62,7 @@ func (h *host) lookAt(mux *http.ServeMux) {
 		metrics.Balance(h.balancer.Status),
 		metrics.Changes(h.running.Counts),
 		metrics.Calls(h.countCalls),
+		metrics.Credentials(h.countRole),
 		metrics.Reports(h.telemetry.Reports),
 	))
 	page := status.Handler(status.Config{

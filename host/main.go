@@ -23,6 +23,7 @@ import (
 	"github.com/corridor-enclave/corridor/host/api"
 	"github.com/corridor-enclave/corridor/host/balance"
 	"github.com/corridor-enclave/corridor/host/config"
+	"github.com/corridor-enclave/corridor/host/credentials"
 	"github.com/corridor-enclave/corridor/host/ctl"
 	"github.com/corridor-enclave/corridor/host/egress"
 	"github.com/corridor-enclave/corridor/host/gateway"
@@ -129,10 +130,11 @@ type host struct {
 	streams   *streams.Dialer
 	telemetry *telemetry.Receiver
 	link      net.Listener
-	reports   net.Listener   // nil if enclaves are not heard
-	calls     *egress.Server // nil if they are not let out without a link
-	control   net.Listener   // nil if there is no API
-	observe   net.Listener   // nil if nobody may look elsewhere
+	reports   net.Listener        // nil if enclaves are not heard
+	calls     *egress.Server      // nil if they are not let out without a link
+	role      *credentials.Server // nil if they are told no credentials
+	control   net.Listener        // nil if there is no API
+	observe   net.Listener        // nil if nobody may look elsewhere
 	api       http.Handler
 }
 
@@ -160,7 +162,7 @@ func open(c config.Config, s *start, state running.State, level *slog.LevelVar, 
 	})
 	h.running = running.New(state, h.prepare, log)
 	h.telemetry = telemetry.New(telemetry.Config{Known: h.knows, Now: time.Now, Log: log})
-	h.api = h.controlHandler()
+	h.api = h.controlHandler(c.Transport)
 
 	if h.link, err = c.Transport.Listen(c.LinkPort); err != nil {
 		return nil, err
@@ -171,6 +173,9 @@ func open(c config.Config, s *start, state running.State, level *slog.LevelVar, 
 		}
 	}
 	if h.calls, err = listenCalls(c, h.gateway, log); err != nil {
+		return nil, err
+	}
+	if h.role, err = listenRole(c, log); err != nil {
 		return nil, err
 	}
 	if c.Control != "" {
@@ -199,6 +204,9 @@ func (h *host) close() {
 	h.publisher.Close()
 	if h.calls != nil {
 		h.calls.Close()
+	}
+	if h.role != nil {
+		h.role.Close()
 	}
 	for _, l := range []net.Listener{h.link, h.reports, h.control, h.observe} {
 		if l != nil {
@@ -230,6 +238,9 @@ func (h *host) run(ctx context.Context) error {
 	}
 	if h.calls != nil {
 		g.Go(func() error { return h.calls.Run(linkCtx) })
+	}
+	if h.role != nil {
+		g.Go(func() error { return h.role.Run(gctx) })
 	}
 	if h.control != nil {
 		g.Go(func() error { return api.Serve(gctx, h.control, h.api, h.log) })

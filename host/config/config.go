@@ -36,6 +36,8 @@ type Config struct {
 	LinkPort     uint32
 	Telemetry    uint32 // the VSOCK port; 0: none
 	EgressPort   uint32 // the VSOCK port of calls; 0: none
+	Credentials  uint32 // the VSOCK port of questions for credentials; 0: none
+	Metadata     string // the URL of the instance metadata service
 	Publish      []publish.Port
 	Enclaves     Enclaves
 	Control      string // "unix:PATH", "tcp:HOST:PORT", or "" for none
@@ -94,6 +96,8 @@ func declare(s *settings.Set, environ []string) func() (Config, error) {
 	enclaves := declareEnclaves(s)
 	telemetryPort := settings.Var(s, "telemetry-port", strconv.Itoa(telemetry.Port), "VSOCK `port` on which enclaves tell how they are, or off", parseTelemetryPort)
 	egressPort := settings.Var(s, "egress-port", strconv.Itoa(stream.CallPort), "VSOCK `port` on which enclaves connect to the outside without a link, under the same rules, or off", parseTelemetryPort)
+	credentialsPort := settings.Var(s, "credentials-port", "off", "VSOCK `port` on which enclaves get the credentials of this instance's role, such as 1028, or off", parseTelemetryPort)
+	metadata := settings.Var(s, "metadata-service", "http://169.254.169.254", "`URL` of the instance metadata service that has them", parseMetadata)
 	control := settings.Var(s, "control", DefaultControl(environ), "address of the HTTP API: `unix:PATH`, tcp:HOST:PORT or off", parseControl)
 	observe := settings.Var(s, "observe", "off", "address of the status page, metrics and probes alone, where nothing can be changed: `unix:PATH`, tcp:HOST:PORT or off", parseControl)
 	mtu := settings.Var(s, "mtu", strconv.Itoa(tapstack.DefaultMTU), "largest IP packet sent to an enclave, in `bytes`", parseMTU)
@@ -117,7 +121,7 @@ func declare(s *settings.Set, environ []string) func() (Config, error) {
 			return Config{}, err
 		}
 		return Config{
-			Transport: *transport, LinkPort: *linkPort, Telemetry: *telemetryPort, EgressPort: *egressPort, Publish: published, Enclaves: enclaves(), Control: *control, Observe: *observe, MTU: *mtu, DNS: *resolvers,
+			Transport: *transport, LinkPort: *linkPort, Telemetry: *telemetryPort, EgressPort: *egressPort, Credentials: *credentialsPort, Metadata: *metadata, Publish: published, Enclaves: enclaves(), Control: *control, Observe: *observe, MTU: *mtu, DNS: *resolvers,
 			WriteMax: writeMax.On((*transport).String()), LargeFrames: *peer,
 			HostLoopback: *loopback, IPv6: *ipv6, Egress: gateway.Egress{Allow: *allow, Deny: *deny}, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
 			Published: carried(), Document: canonical(s.Values()),

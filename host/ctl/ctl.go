@@ -38,6 +38,8 @@ const usage = `usage: host ctl [--control ADDR] [--revision REVISION] [--dry-run
   resume CID                 give it clients again
   enclaves                   health and connections of enclaves
   status                     published ports and their connections
+  configure CID FILE [PORT]  give the app of an enclave that waits for it (enclave --startup-port) its configuration,
+                             and print the SHA-256 that the enclave answers; --wait: until it waits
   upgrade                    start a new process and hand everything over to it; also: host upgrade
 
   --control ADDR             unix:PATH or tcp:HOST:PORT of the host
@@ -146,20 +148,21 @@ const many = 1 << 20
 
 func actions() map[string]action {
 	return map[string]action{
-		"list":     {0, 1, (*Command).list},
-		"get":      {1, 1, (*Command).get},
-		"set":      {2, many, (*Command).step},
-		"add":      {2, many, (*Command).step},
-		"remove":   {1, many, (*Command).step},
-		"diff":     {1, 1, (*Command).replace},
-		"apply":    {1, 1, (*Command).replace},
-		"patch":    {1, 1, (*Command).patch},
-		"reload":   {0, 0, (*Command).reload},
-		"drain":    {1, 1, (*Command).drain},
-		"resume":   {1, 1, (*Command).drain},
-		"enclaves": {0, 0, (*Command).enclaves},
-		"status":   {0, 0, (*Command).status},
-		"upgrade":  {0, 0, (*Command).upgrade},
+		"list":      {0, 1, (*Command).list},
+		"get":       {1, 1, (*Command).get},
+		"set":       {2, many, (*Command).step},
+		"add":       {2, many, (*Command).step},
+		"remove":    {1, many, (*Command).step},
+		"diff":      {1, 1, (*Command).replace},
+		"apply":     {1, 1, (*Command).replace},
+		"patch":     {1, 1, (*Command).patch},
+		"reload":    {0, 0, (*Command).reload},
+		"drain":     {1, 1, (*Command).drain},
+		"resume":    {1, 1, (*Command).drain},
+		"enclaves":  {0, 0, (*Command).enclaves},
+		"status":    {0, 0, (*Command).status},
+		"configure": {2, 3, (*Command).configure},
+		"upgrade":   {0, 0, (*Command).upgrade},
 	}
 }
 
@@ -226,8 +229,20 @@ func refusal(status int, text []byte) error {
 	if json.Unmarshal(text, &a) != nil || len(a.Mistakes) == 0 {
 		return fmt.Errorf("host ctl: the host answers %d: %s", status, bytes.TrimSpace(text))
 	}
-	return errors.New(strings.Join(a.Mistakes, "\n") + "\nnothing has changed")
+	says := strings.Join(a.Mistakes, "\n")
+	if status != http.StatusBadGateway { // which says that an enclave may have heard it
+		says += "\nnothing has changed"
+	}
+	return &refused{status, says}
 }
+
+// refused is what the host has against a request.
+type refused struct {
+	status int
+	says   string
+}
+
+func (r *refused) Error() string { return r.says }
 
 // read reads a file, or standard input.
 func (c *Command) read(name string) ([]byte, error) {
