@@ -217,19 +217,29 @@ func (h *host) close() {
 
 // run runs all parts until ctx ends or one fails. The API and the published
 // ports stop first; the link stays until published connections have ended,
-// because it carries them.
+// because it carries them, and calls are taken until then, because whoever serves
+// them may have to make some.
 func (h *host) run(ctx context.Context) error {
 	linkCtx, closeLink := context.WithCancel(context.WithoutCancel(ctx))
 	defer closeLink()
+	callsCtx, closeCalls := context.WithCancel(context.WithoutCancel(ctx))
+	defer closeCalls()
 	ctx, h.stop = context.WithCancel(ctx)
 	defer h.stop()
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return h.gateway.Run(linkCtx, h.link) })
+	g.Go(func() error {
+		if err := h.gateway.Run(linkCtx, h.link); err != nil {
+			return err
+		}
+		h.leaveLinks()
+		return nil
+	})
 	g.Go(func() error { return h.streams.Run(linkCtx) })
 	g.Go(func() error { return h.balancer.Run(linkCtx) })
 	g.Go(func() error {
+		defer closeCalls()
 		defer closeLink()
-		return h.publish(gctx)
+		return h.publish(gctx, closeLink)
 	})
 	g.Go(func() error { return h.heedSignals(gctx) })
 	g.Go(func() error { return h.takeOver(gctx) })
@@ -237,7 +247,7 @@ func (h *host) run(ctx context.Context) error {
 		g.Go(func() error { return h.telemetry.Run(linkCtx, h.reports) })
 	}
 	if h.calls != nil {
-		g.Go(func() error { return h.calls.Run(linkCtx) })
+		g.Go(func() error { return h.calls.Run(callsCtx) })
 	}
 	if h.role != nil {
 		g.Go(func() error { return h.role.Run(gctx) })

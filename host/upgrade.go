@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/corridor-enclave/corridor/host/api"
@@ -154,10 +156,10 @@ func (h *host) only(ctx context.Context) (vsockconn.CID, error) {
 }
 
 // takeOver tells the old process, if there is one, that this one accepts, and
-// says when it is gone.
+// waits until its links may come here.
 func (h *host) takeOver(ctx context.Context) error {
+	defer close(h.linkReady)
 	if h.start.before == nil {
-		close(h.linkReady)
 		notify("READY=1")
 		return nil
 	}
@@ -171,15 +173,14 @@ func (h *host) takeOver(ctx context.Context) error {
 	case <-gone:
 	case <-ctx.Done():
 		if h.handedOver() {
-			<-gone // the next process is told by the end of this one that there is none before it
+			<-gone // the next process is told of links only when none has any
 		}
 	}
 	select {
 	case <-gone:
-		h.log.Info("the old process is gone: links come here")
+		h.log.Info("the old process has no links any more: they come here")
 	default: // this one ends too
 	}
-	close(h.linkReady)
 	return nil
 }
 
@@ -234,46 +235,61 @@ func (h *host) upgrade(ctx context.Context) (pid int, err error) {
 	return pid, nil
 }
 
-// publish carries clients until ctx ends and they have gone, and then waits for
-// what the links still carry.
-func (h *host) publish(ctx context.Context) error {
+// publish carries clients until ctx ends and they have gone, then closes the links
+// when nothing is to be waited for on them, and returns when the calls have ended.
+func (h *host) publish(ctx context.Context, closeLink func()) error {
 	stopped := make(chan time.Time, 1)
 	defer context.AfterFunc(ctx, func() { stopped <- time.Now() })()
 	if err := h.publisher.Run(ctx); err != nil {
 		return err
 	}
-	h.awaitFlows(<-stopped)
+	c, err := h.running.State().Document.Config()
+	if err != nil {
+		return err // cannot be: it is in force
+	}
+	patience, cancel := context.WithDeadline(context.WithoutCancel(ctx), (<-stopped).Add(c.DrainTimeout))
+	defer cancel()
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	if h.calls != nil {
+		calls.Go(func() { h.calls.Drain(patience) })
+	}
+	h.awaitFlows(patience, c)
+	closeLink()
 	return nil
 }
 
-// awaitFlows waits, after a handover, until the enclaves' own connections have
-// ended, as long as the drain timeout allows from since on. Clients of the link
-// road cannot wait as long: with such ports the links move at once.
-func (h *host) awaitFlows(since time.Time) {
-	c, err := h.running.State().Document.Config()
-	if err != nil {
-		return // cannot be: it is in force
-	}
-	handed := h.handedOver()
-	for _, p := range c.Publish {
-		if p.Road == publish.Link {
-			return
-		}
+// awaitFlows waits, after a handover, until the enclaves' own connections by the
+// link have ended, or ctx has. Clients of the link road cannot wait as long: with
+// such ports the links move at once.
+func (h *host) awaitFlows(ctx context.Context, c config.Config) {
+	if !h.handedOver() || slices.ContainsFunc(c.Publish, func(p publish.Port) bool { return p.Road == publish.Link }) {
+		return
 	}
 	look := time.NewTicker(flowsLook)
 	defer look.Stop()
-	for handed && time.Since(since) < c.DrainTimeout && h.flows() > 0 {
+	for ctx.Err() == nil && h.flows() > 0 {
 		<-look.C
 	}
 }
 
-// flows counts the connections that enclaves have outside.
-func (h *host) flows() int64 {
-	n := h.countCalls().Open
+// flows counts the connections that enclaves have outside by their links.
+func (h *host) flows() (n int64) {
 	for _, e := range h.gateway.Enclaves() {
 		n += e.Flows.TCP.Open
 	}
 	return n
+}
+
+// leaveLinks tells the next process, if there is one, that links come there from now
+// on: there are none here, nor in a process before this one.
+func (h *host) leaveLinks() {
+	<-h.linkReady
+	h.upgrading.Lock()
+	defer h.upgrading.Unlock()
+	if h.successor != nil {
+		h.successor.Close()
+	}
 }
 
 // answerUpgrade is POST /v1/upgrade.

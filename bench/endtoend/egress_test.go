@@ -103,6 +103,12 @@ func newEgressCorridor(t *testing.T, o *outsideTLS, dir, far string, enclaveArgs
 func socksTo(t *testing.T, at, name string, port uint16) (*net.TCPConn, byte) {
 	t.Helper()
 	conn := dialTCP(t, at)
+	return conn, socksOn(t, conn, name, port)
+}
+
+// socksOn is socksTo on a connection that is there.
+func socksOn(t *testing.T, conn net.Conn, name string, port uint16) byte {
+	t.Helper()
 	ask := append([]byte{5, 1, 0, 5, 1, 0, 3, byte(len(name))}, name...)
 	if _, err := conn.Write(append(ask, byte(port>>8), byte(port))); err != nil {
 		t.Fatal(err)
@@ -111,7 +117,7 @@ func socksTo(t *testing.T, at, name string, port uint16) (*net.TCPConn, byte) {
 	if _, err := io.ReadFull(conn, reply); err != nil {
 		t.Fatal(err)
 	}
-	return conn, reply[3]
+	return reply[3]
 }
 
 func TestIntegrationEgress(t *testing.T) {

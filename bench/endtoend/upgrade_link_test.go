@@ -34,7 +34,7 @@ func TestIntegrationUpgradeOfTheLink(t *testing.T) {
 		t.Errorf("a download that was there: %v", err)
 	}
 	l.await(t, "link attached", 2)
-	l.await(t, "the old process is gone: links come here", 1)
+	l.await(t, "the old process has no links any more: they come here", 1)
 
 	d = c.download(g) // by the new process
 	g.goOn <- struct{}{}

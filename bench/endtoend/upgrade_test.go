@@ -291,7 +291,7 @@ func newGate(t *testing.T) *gate {
 	return g
 }
 
-// A download is a connection that the enclave's own kernel has opened by the link.
+// A download is a connection that the enclave has opened to the outside.
 type download struct {
 	conn net.Conn
 	resp *http.Response
@@ -300,21 +300,47 @@ type download struct {
 	done chan struct{}
 }
 
-// download begins one from inside the enclave, and returns when it is halfway.
+// download begins one by the link, and returns when it is halfway.
 func (c *corridor) download(g *gate) *download {
+	c.t.Helper()
+	return c.downloadBy(g, c.dialInside("192.168.127.254:"+g.port))
+}
+
+// downloadByCall is the same by SOCKS, which is a call on a stream of its own.
+func (c *corridor) downloadByCall(g *gate) *download {
+	c.t.Helper()
+	conn := c.dialInside("127.0.0.1:1080")
+	var port uint16
+	if _, err := fmt.Sscan(g.port, &port); err != nil {
+		c.t.Fatal(err)
+	}
+	if code := socksOn(c.t, conn, hostName, port); code != 0 {
+		c.t.Fatalf("SOCKS answers %d", code)
+	}
+	return c.downloadBy(g, conn)
+}
+
+// dialInside connects as a program inside of the enclave would.
+func (c *corridor) dialInside(to string) net.Conn {
 	c.t.Helper()
 	inside, err := process.NamespaceOf(c.enclave.PID())
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	defer inside.Close()
-	d := &download{done: make(chan struct{})}
+	var conn net.Conn
 	if err := inside.Do(func() (err error) {
-		d.conn, err = net.DialTimeout("tcp", "192.168.127.254:"+g.port, patience)
+		conn, err = net.DialTimeout("tcp", to, patience)
 		return err
 	}); err != nil {
 		c.t.Fatal(err)
 	}
+	return conn
+}
+
+func (c *corridor) downloadBy(g *gate, conn net.Conn) *download {
+	c.t.Helper()
+	d := &download{conn: conn, done: make(chan struct{})}
 	if err := d.conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		c.t.Fatal(err)
 	}

@@ -74,8 +74,13 @@ type Server struct {
 	uplink, downlink atomic.Uint64
 	replies          [statuses]atomic.Uint64
 
+	stopped  chan struct{} // closed once nothing more is accepted
+	draining atomic.Bool
+
 	mu       sync.Mutex
 	enclaves map[vsockconn.CID]*enclave
+	streams  int           // from when they are accepted
+	empty    chan struct{} // not nil while somebody waits until there are none
 }
 
 // statuses are those that this host replies.
@@ -93,7 +98,7 @@ func New(c Config) *Server {
 	if c.Limits == (Limits{}) {
 		c.Limits = DefaultLimits()
 	}
-	return &Server{cfg: c, enclaves: map[vsockconn.CID]*enclave{}}
+	return &Server{cfg: c, stopped: make(chan struct{}), enclaves: map[vsockconn.CID]*enclave{}}
 }
 
 // Counts returns the numbers so far.
@@ -111,6 +116,48 @@ func (s *Server) Counts() Counts {
 // Close closes the listener of a Server that never runs.
 func (s *Server) Close() error { return s.cfg.Listener.Close() }
 
+// Drain takes no more calls of a Server that runs, and returns when the last
+// connection has ended or ctx has. Nothing is reset: that is for the end of Run.
+func (s *Server) Drain(ctx context.Context) {
+	s.draining.Store(true)
+	s.cfg.Listener.Close()
+	select {
+	case <-s.stopped:
+	case <-ctx.Done():
+		return
+	}
+	s.mu.Lock()
+	if s.streams == 0 {
+		s.mu.Unlock()
+		return
+	}
+	if s.empty == nil {
+		s.empty = make(chan struct{})
+	}
+	empty := s.empty
+	s.mu.Unlock()
+	select {
+	case <-empty:
+	case <-ctx.Done():
+	}
+}
+
+// begun counts a stream that was accepted.
+func (s *Server) begun() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams++
+}
+
+func (s *Server) ended() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams--; s.streams == 0 && s.empty != nil {
+		close(s.empty)
+		s.empty = nil
+	}
+}
+
 // Run takes calls until ctx ends, which resets all connections, or the listener
 // fails.
 func (s *Server) Run(ctx context.Context) error {
@@ -121,12 +168,26 @@ func (s *Server) Run(ctx context.Context) error {
 	defer calls.Wait()
 	defer cancel() // first, so that there is something to wait for
 	s.cfg.Log.Info("listening", "part", "calls", "addr", s.cfg.Listener.Addr().String())
+	err := s.accept(ctx, &calls)
+	close(s.stopped)
+	if err == nil {
+		<-ctx.Done()
+	}
+	return err
+}
+
+// accept returns nil once nothing more is to be accepted.
+func (s *Server) accept(ctx context.Context, calls *sync.WaitGroup) error {
 	for {
 		conn, err := s.cfg.Listener.Accept()
 		switch {
 		case err == nil:
-			calls.Go(func() { s.serve(ctx, stream.New(conn)) })
-		case ctx.Err() != nil:
+			s.begun()
+			calls.Go(func() {
+				defer s.ended()
+				s.serve(ctx, stream.New(conn))
+			})
+		case ctx.Err() != nil, s.draining.Load():
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("egress: accept calls: %w", err)

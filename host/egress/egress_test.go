@@ -347,3 +347,45 @@ func TestStopResets(t *testing.T) {
 		t.Error("a silent stream goes on")
 	}
 }
+
+// TestDrain: a connection that is there goes on, nothing more is accepted, and the
+// end of the last one is told. Without it the end of patience is.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	s := start(t, world{"echo.example": {listen(t, echo)}}, egress.Limits{})
+	conn, r := s.call(16, stream.Call{Name: "echo.example", Port: 1})
+	if r.Status != stream.Connected {
+		t.Fatalf("%+v", r)
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.server.Drain(impatient)
+	inside, err := simvsock.Dir(s.dir, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if late, err := inside.Dial(t.Context(), vsockconn.Addr{CID: vsockconn.CIDParent, Port: stream.CallPort}); err == nil {
+		late.Close()
+		t.Error("another stream is accepted")
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		s.server.Drain(t.Context())
+	}()
+	if _, err := conn.Write([]byte("x")); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Errorf("while it drains: %v", err)
+	}
+	select {
+	case <-drained:
+		t.Error("drained with a connection open")
+	default:
+	}
+	closeWhole(t, conn)
+	<-drained
+	s.server.Drain(t.Context()) // nothing is left
+	s.stop()
+}

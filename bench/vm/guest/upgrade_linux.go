@@ -42,7 +42,7 @@ func (c *corridor) survivesUpgrade(ctx context.Context) (values, error) {
 	c.client.CloseIdleConnections()
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if _, err := c.host.WaitMessage(wait, "the old process is gone: links come here"); err != nil {
+	if _, err := c.host.WaitMessage(wait, "the old process has no links any more: they come here"); err != nil {
 		return nil, err
 	}
 	if err := c.untilAnswered(ctx); err != nil {
