@@ -187,6 +187,7 @@ func printLoad(w io.Writer, r *openloop.Result) error {
 	}{
 		{"latency, from when it should have started", r.Latency},
 		{"service, from its first byte", r.Service},
+		{"refused, from its first byte to an answer that is no 2xx", r.Refused},
 		{"late, this generator's own error", r.Late},
 	} {
 		summary := openloop.Summarise(row.h)

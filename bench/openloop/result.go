@@ -46,6 +46,8 @@ type Result struct {
 	Latency *Histogram
 	// Service is from the first byte of a request to the end of its answer.
 	Service *Histogram
+	// Refused is the same for requests whose answer is no 2xx.
+	Refused *Histogram
 	// Late is how much later than it should this generator woke up for requests
 	// that it waited for: its own error, which is in Latency too.
 	Late *Histogram
@@ -82,7 +84,7 @@ type tally struct {
 
 func newTally() *tally {
 	return &tally{r: Result{
-		Failures: map[Class]int64{}, Latency: newHistogram(), Service: newHistogram(), Late: newHistogram(),
+		Failures: map[Class]int64{}, Latency: newHistogram(), Service: newHistogram(), Refused: newHistogram(), Late: newHistogram(),
 	}}
 }
 
@@ -101,6 +103,9 @@ func (t *tally) add(o outcome) {
 	t.last = max(t.last, o.done)
 	if o.failed != "" {
 		t.r.Failures[o.failed]++
+		if o.failed == BadStatus {
+			record(t.r.Refused, o.done-o.sent)
+		}
 		if t.r.First == "" {
 			t.r.First = o.text
 		}

@@ -225,6 +225,9 @@ func TestFailuresHaveAClass(t *testing.T) {
 			if r.OK != 0 || r.Sent == 0 || r.Failures[tt.want] != r.Sent || r.Clean() == nil || r.Latency.TotalCount() != 0 {
 				t.Errorf("%d sent, %d OK, failures %v (%s), want all of class %s", r.Sent, r.OK, r.Failures, r.First, tt.want)
 			}
+			if n := r.Refused.TotalCount(); n != r.Failures[openloop.BadStatus] {
+				t.Errorf("the time of %d refusals is known, of %d", n, r.Failures[openloop.BadStatus])
+			}
 		})
 	}
 }
