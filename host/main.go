@@ -152,7 +152,7 @@ func open(c config.Config, s *start, state running.State, level *slog.LevelVar, 
 		plainMaxFrame = tapstack.MaxFrame
 	}
 	h.gateway = gateway.New(gateway.Config{
-		MTU: c.MTU, WriteMax: c.WriteMax, PlainMaxFrame: plainMaxFrame, Grace: c.Grace, DNS: c.DNS, HostLoopback: c.HostLoopback, IPv6: c.IPv6, Egress: c.Egress, Log: log,
+		MTU: c.MTU, WriteMax: c.WriteMax, Lanes: c.Lanes, PlainMaxFrame: plainMaxFrame, Grace: c.Grace, DNS: c.DNS, HostLoopback: c.HostLoopback, IPv6: c.IPv6, Egress: c.Egress, Log: log,
 		LinkAPI: h.linkHandler,
 	})
 	h.streams = streams.New(streams.Config{Transport: c.Transport, Ready: c.Published.Ready, Log: log})

@@ -29,6 +29,13 @@ type Capabilities struct {
 	MaxFrame int
 	// MTU is its device's: the longest IP packet that it takes otherwise.
 	MTU int
+	// Lanes is how many streams it takes for one link; 0 is one. The smaller of
+	// what both say counts, where the host names the link.
+	Lanes int
+	// Link names a link of several lanes, in 32 hexadecimal digits that nobody can
+	// guess: the host in its first answer, the enclave in the requests for the
+	// further lanes. It is empty where there is one lane.
+	Link string
 }
 
 // PlainPeer is what a peer takes that says nothing about itself: what all stock
@@ -48,7 +55,19 @@ func (c Capabilities) String() string {
 			names += flag.name
 		}
 	}
+	if c.Lanes > 0 {
+		names += fmt.Sprintf("lanes=%d, ", c.Lanes)
+	}
+	if c.Link != "" {
+		names += "link=" + c.Link + ", "
+	}
 	return fmt.Sprintf("%smax-frame=%d, mtu=%d", names, c.MaxFrame, c.MTU)
+}
+
+// withoutLink is for logs: the name of the link is a secret of both ends.
+func (c Capabilities) withoutLink() Capabilities {
+	c.Link = ""
+	return c
 }
 
 // ParseCapabilities reads the header of any peer. Names that it does not know
@@ -71,6 +90,10 @@ func ParseCapabilities(text string) (Capabilities, error) {
 			c.MaxFrame, err = parseWithin(value, DefaultMTU+MinFrame, MaxFrame)
 		case "mtu":
 			c.MTU, err = parseWithin(value, minMTU, MaxFrame-MinFrame)
+		case "lanes":
+			c.Lanes, err = parseWithin(value, 1, maxSaidLanes)
+		case "link":
+			c.Link, err = parseLink(value)
 		}
 		if err != nil {
 			return Capabilities{}, fmt.Errorf("tapstack: capability %s: %w", name, err)

@@ -36,6 +36,12 @@ type LinkConfig struct {
 	// Device is the enclave's end of the network. The Link owns it from
 	// NewLink on: Run closes it before it returns.
 	Device Device
+	// Queues are further queues of the same device, which the Link owns as well.
+	// Each is for a lane of its own, if the host takes several: what a lane brings
+	// is written to its queue, and what a queue gives goes to its lane. The kernel
+	// sends a flow to the queue that last brought something of it, so that flows
+	// stay on the lane that the host chose.
+	Queues []Device
 	// Dial opens a new stream to the host. It must respect its context.
 	Dial func(context.Context) (net.Conn, error)
 	// Addr is the enclave's IPv4 address on the link; zero is EnclaveAddr.
@@ -88,6 +94,9 @@ func (c *LinkConfig) validate() error {
 	} else if mtu := c.Device.MTU(); mtu < 1 || mtu > MaxFrame-MinFrame {
 		errs = append(errs, fmt.Errorf("device MTU %d is outside 1 to %d", mtu, MaxFrame-MinFrame))
 	}
+	if len(c.Queues) >= MaxLanes {
+		errs = append(errs, fmt.Errorf("%d queues, at most %d can have a lane", 1+len(c.Queues), MaxLanes))
+	}
 	if c.WriteMax < 0 {
 		errs = append(errs, fmt.Errorf("largest write of %d bytes", c.WriteMax))
 	}
@@ -117,8 +126,9 @@ func (c *LinkConfig) validate() error {
 type Link struct {
 	cfg      LinkConfig
 	maxFrame int // of the device: its MTU and the Ethernet header
-	counters counters
-	outage   outage // only connect's goroutine touches it
+	queues   []Device
+	counters [MaxLanes]counters // of queues and lanes
+	outage   outage             // only connect's goroutine touches it
 
 	mu      sync.Mutex
 	stream  *stream       // the one that is up; nil in an outage. Guarded by mu.
@@ -136,6 +146,7 @@ func NewLink(c LinkConfig) (*Link, error) {
 	return &Link{
 		cfg:      c,
 		maxFrame: c.Device.MTU() + MinFrame,
+		queues:   append([]Device{c.Device}, c.Queues...),
 		changed:  make(chan struct{}),
 		outage:   newOutage(c.Log),
 		status:   LinkStatus{Since: time.Now()},
@@ -150,9 +161,11 @@ func (l *Link) Run(ctx context.Context) error {
 	linkCtx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var uplink sync.WaitGroup
-	uplink.Go(func() { fail(l.pumpUplink(linkCtx)) })
+	for i := range l.queues {
+		uplink.Go(func() { fail(l.pumpUplink(linkCtx, i)) })
+	}
 	l.connect(linkCtx, fail)
-	closeErr := unlessClosed(l.cfg.Device.Close())
+	closeErr := l.closeQueues()
 	uplink.Wait()
 	if ctx.Err() != nil {
 		return closeErr
@@ -192,15 +205,17 @@ func (l *Link) session(ctx context.Context, deviceFailed context.CancelCauseFunc
 	var downlink sync.WaitGroup
 	defer downlink.Wait()
 	defer s.fail(nil) // before Wait: it ends the pump
-	downlink.Go(func() {
-		err := l.pumpDownlink(s)
-		if errors.Is(err, errDevice) {
-			deviceFailed(err)
+	for i, lane := range s.lanes {
+		downlink.Go(func() {
+			err := l.pumpDownlink(lane, i)
+			if errors.Is(err, errDevice) {
+				deviceFailed(err)
+			}
+			s.fail(err)
+		})
+		if s.framing == Extended {
+			downlink.Go(func() { lane.pulse.Run(s.ctx, lane.peer.Ping, lane.writeControl, s.fail) })
 		}
-		s.fail(err)
-	})
-	if s.framing == Extended {
-		downlink.Go(func() { s.pulse.Run(s.ctx, s.peer.Ping, s.writeControl, s.fail) })
 	}
 	if s.framing == Plain {
 		if err := l.prove(s); err != nil {
@@ -223,8 +238,17 @@ func (l *Link) session(ctx context.Context, deviceFailed context.CancelCauseFunc
 func (l *Link) request(ctx context.Context) (*stream, error) {
 	if !l.cfg.Plain {
 		s, err := l.dial(ctx, l.extend)
+		if err == nil {
+			err = l.addLanes(s)
+		}
+		if err == nil {
+			return s, nil
+		}
+		if s != nil {
+			s.end()
+		}
 		if !errors.Is(err, errNotSpoken) {
-			return s, err
+			return nil, err
 		}
 	}
 	return l.dial(ctx, l.begin)
@@ -265,11 +289,11 @@ func (l *Link) publish(s *stream) {
 	close(l.changed)
 	l.changed = make(chan struct{})
 	l.status.Since = time.Now()
-	l.status.Extended = false
+	l.status.Extended, l.status.Lanes = false, 0
 	if l.status.Connected = s != nil; l.status.Connected {
 		l.status.Connects++
 		l.status.LastError = ""
-		l.status.Extended = s.framing == Extended
+		l.status.Extended, l.status.Lanes = s.framing == Extended, len(s.lanes)
 	}
 }
 
@@ -288,6 +312,15 @@ func (l *Link) up(ctx context.Context) *stream {
 			return nil
 		}
 	}
+}
+
+// closeQueues wakes those who read or write the device.
+func (l *Link) closeQueues() error {
+	var errs []error
+	for _, q := range l.queues {
+		errs = append(errs, unlessClosed(q.Close()))
+	}
+	return errors.Join(errs...)
 }
 
 // unlessClosed drops the error of what was closed already.

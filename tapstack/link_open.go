@@ -21,9 +21,12 @@ const connectRequest = "POST " + ConnectPath + " HTTP/1.1\r\n" +
 // errNoReply means that the stream is out of step, or nobody is behind it.
 var errNoReply = errors.New("the host does not answer ARP on the link; it may have lost bytes behind the request")
 
-// A stream is one connection to the host, from the request on.
+// A stream is one connection to the host, from the request on. A link has several
+// where both ends take them: the first one has the others as its lanes, and with
+// any of them all end.
 type stream struct {
 	conn    net.Conn
+	lanes   []*stream // of the first one only, which is among them
 	framing Framing
 	peer    Capabilities
 	frames  *FrameReader
@@ -39,25 +42,40 @@ type stream struct {
 // newStream returns the stream on conn, which is closed when ctx ends or when
 // the stream fails. Its framing is not yet chosen.
 func newStream(ctx context.Context, conn net.Conn) *stream {
-	s := &stream{
-		conn:    conn,
-		closed:  make(chan struct{}),
-		replied: make(chan struct{}, 1),
-		writing: make(chan struct{}, 1),
-	}
-	s.writing <- struct{}{}
+	s := &stream{}
 	s.ctx, s.fail = context.WithCancelCause(ctx)
+	s.open(conn)
+	s.lanes = []*stream{s}
+	return s
+}
+
+// join returns a further lane, on conn.
+func (s *stream) join(conn net.Conn) *stream {
+	lane := &stream{ctx: s.ctx, fail: s.fail}
+	lane.open(conn)
+	s.lanes = append(s.lanes, lane)
+	return lane
+}
+
+// open makes conn the stream's, closed when ctx ends.
+func (s *stream) open(conn net.Conn) {
+	s.conn = conn
+	s.closed = make(chan struct{})
+	s.replied = make(chan struct{}, 1)
+	s.writing = make(chan struct{}, 1)
+	s.writing <- struct{}{}
 	context.AfterFunc(s.ctx, func() {
 		conn.Close()
 		close(s.closed)
 	})
-	return s
 }
 
-// end closes the stream and waits until it is closed.
+// end closes the stream with all its lanes, and waits until they are closed.
 func (s *stream) end() {
 	s.fail(nil)
-	<-s.closed
+	for _, lane := range s.lanes {
+		<-lane.closed
+	}
 }
 
 // takeReply reports whether frame is the answer that the probe waits for. A
@@ -73,9 +91,47 @@ func (s *stream) takeReply(frame []byte, addr, gateway netip.Addr) bool {
 
 // extend asks the host for the extended link.
 func (l *Link) extend(s *stream) error {
-	peer, ahead, err := askUpgrade(s.conn, Capabilities{
+	return l.extendAs(s, l.capabilities())
+}
+
+// capabilities is what the enclave says in its first request.
+func (l *Link) capabilities() Capabilities {
+	c := Capabilities{
 		Offload: l.cfg.Device.Offloads(), Ping: true, IPv6: l.cfg.IPv6, MaxFrame: MaxFrame, MTU: l.cfg.Device.MTU(),
-	})
+	}
+	if len(l.queues) > 1 {
+		c.Lanes = len(l.queues)
+	}
+	return c
+}
+
+// addLanes opens as many further lanes as both ends take. A host that names no link
+// takes one.
+func (l *Link) addLanes(first *stream) error {
+	own := l.capabilities()
+	if first.peer.Link == "" {
+		return nil
+	}
+	count := AgreedLanes(own, first.peer)
+	own.Lanes, own.Link = 0, first.peer.Link
+	for i := 1; i < count; i++ {
+		ctx, cancel := context.WithTimeout(first.ctx, dialTimeout)
+		conn, err := l.cfg.Dial(ctx)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("connect to the host for lane %d: %w", i, err)
+		}
+		if err := l.extendAs(first.join(conn), own); err != nil {
+			// Not %w: a host that refuses a lane does speak the extended link.
+			return fmt.Errorf("open lane %d: %v", i, err)
+		}
+	}
+	return nil
+}
+
+// extendAs asks the host for an extended stream, and says what the enclave takes.
+func (l *Link) extendAs(s *stream, own Capabilities) error {
+	peer, ahead, err := askUpgrade(s.conn, own)
 	if err != nil {
 		return err
 	}

@@ -10,10 +10,11 @@ import (
 // errDevice marks the failure of the device, after which Run ends.
 var errDevice = errors.New("tapstack: device")
 
-// pumpUplink carries frames from the device to whatever stream is up, until ctx
-// or the device ends. A frame that could not be sent is sent again on the next
+// pumpUplink carries frames from one queue of the device to its lane of whatever
+// link is up, until ctx or the device ends. A frame that could not be sent is sent again on the next
 // stream. It waits neither for the downlink nor under a lock.
-func (l *Link) pumpUplink(ctx context.Context) error {
+func (l *Link) pumpUplink(ctx context.Context, queue int) error {
+	counters := &l.counters[queue]
 	batch := NewBatch(Plain)
 	for {
 		// Do not read while there is no stream: the device's queue is the place
@@ -23,11 +24,11 @@ func (l *Link) pumpUplink(ctx context.Context) error {
 			return nil
 		}
 		batch.Reset(s.framing)
-		if err := l.cfg.Device.ReadFrames(batch); err != nil {
+		if err := l.queues[queue].ReadFrames(batch); err != nil {
 			return fmt.Errorf("%w: read frames: %w", errDevice, err)
 		}
-		l.counters.dropTooLong.Add(uint64(batch.tooLong))
-		if !l.send(ctx, batch) {
+		counters.dropTooLong.Add(uint64(batch.tooLong))
+		if !l.send(ctx, batch, queue) {
 			return nil
 		}
 	}
@@ -35,7 +36,8 @@ func (l *Link) pumpUplink(ctx context.Context) error {
 
 // send writes the batch to the stream that is up, and what that one did not get
 // to the next. It returns false when ctx ends first.
-func (l *Link) send(ctx context.Context, b *Batch) bool {
+func (l *Link) send(ctx context.Context, b *Batch, queue int) bool {
+	counters := &l.counters[queue]
 	for {
 		s := l.up(ctx)
 		if s == nil {
@@ -43,12 +45,12 @@ func (l *Link) send(ctx context.Context, b *Batch) bool {
 		}
 		if s.framing != b.framing {
 			// The host was replaced by one of another kind in between.
-			l.counters.dropFraming.Add(uint64(b.frames))
+			counters.dropFraming.Add(uint64(b.frames))
 			return true
 		}
-		err := l.writeBatch(s, b)
+		err := l.writeBatch(s.laneOf(queue), b, counters)
 		if err == nil {
-			l.counters.uplink.add(b.frames, b.bytes)
+			counters.uplink.add(b.frames, b.bytes)
 			return true
 		}
 		b.rewind()
@@ -56,8 +58,12 @@ func (l *Link) send(ctx context.Context, b *Batch) bool {
 	}
 }
 
+// laneOf is where the frames of a queue go. Where there are fewer lanes than queues,
+// as to hosts of others, some share one.
+func (s *stream) laneOf(queue int) *stream { return s.lanes[queue%len(s.lanes)] }
+
 // writeBatch writes what is left of the batch, in writes of at most WriteMax.
-func (l *Link) writeBatch(s *stream, b *Batch) error {
+func (l *Link) writeBatch(s *stream, b *Batch, counters *counters) error {
 	if !s.enter() {
 		return context.Cause(s.ctx)
 	}
@@ -72,7 +78,7 @@ func (l *Link) writeBatch(s *stream, b *Batch) error {
 		}
 		n, err := s.conn.Write(piece)
 		b.wrote(n)
-		l.counters.writes.Add(1)
+		counters.writes.Add(1)
 		if err != nil {
 			return err
 		}
@@ -104,10 +110,11 @@ func (s *stream) writeControl(b []byte) error {
 	return nil
 }
 
-// pumpDownlink carries frames from the stream to the device until either ends.
+// pumpDownlink carries frames from a lane to its queue of the device until either ends.
 // A frame that is wrong, or that the device refuses, is dropped and counted: what
 // is in it is the host's, and no reason to lose the link.
-func (l *Link) pumpDownlink(s *stream) error {
+func (l *Link) pumpDownlink(s *stream, lane int) error {
+	counters, device := &l.counters[lane], l.queues[lane]
 	for {
 		frame, err := s.frames.Next()
 		if err != nil {
@@ -120,18 +127,18 @@ func (l *Link) pumpDownlink(s *stream) error {
 			continue
 		}
 		if CheckOffload(frame) != nil {
-			l.counters.dropOffload.Add(1)
+			counters.dropOffload.Add(1)
 			continue
 		}
-		err = l.cfg.Device.WriteFrame(frame)
+		err = device.WriteFrame(frame)
 		if isClosed(err) {
 			return fmt.Errorf("%w: write frame: %w", errDevice, err)
 		}
 		if err != nil {
-			l.counters.dropRefused.Add(1)
+			counters.dropRefused.Add(1)
 			continue
 		}
-		l.counters.downlink.add(1, len(frame)-OffloadHeader)
+		counters.downlink.add(1, len(frame)-OffloadHeader)
 	}
 }
 

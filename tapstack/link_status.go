@@ -24,6 +24,8 @@ type LinkStatus struct {
 	Uplink, Downlink Traffic
 	// Extended says whether the host speaks the extended link.
 	Extended bool
+	// Lanes is how many streams the link has now; 0 while it is down.
+	Lanes int
 	// Writes is how many writes to the stream Uplink took.
 	Writes uint64
 	// Drops counts the frames that went no further.
@@ -51,21 +53,26 @@ func (l *Link) Status() LinkStatus {
 	if status.Connects > 0 {
 		status.Reconnects = status.Connects - 1
 	}
-	status.Uplink = l.counters.uplink.read()
-	status.Downlink = l.counters.downlink.read()
-	status.Writes = l.counters.writes.Load()
-	status.Drops = LinkDrops{
-		Refused: l.counters.dropRefused.Load(), Offload: l.counters.dropOffload.Load(),
-		TooLong: l.counters.dropTooLong.Load(), Framing: l.counters.dropFraming.Load(),
+	for i := range l.counters {
+		c := &l.counters[i]
+		c.uplink.addTo(&status.Uplink)
+		c.downlink.addTo(&status.Downlink)
+		status.Writes += c.writes.Load()
+		status.Drops.Refused += c.dropRefused.Load()
+		status.Drops.Offload += c.dropOffload.Load()
+		status.Drops.TooLong += c.dropTooLong.Load()
+		status.Drops.Framing += c.dropFraming.Load()
 	}
 	return status
 }
 
-// counters are written by the pumps and read by everybody.
+// counters are written by the pumps of one lane and read by everybody.
 type counters struct {
 	uplink, downlink                                   traffic
 	writes                                             atomic.Uint64
 	dropRefused, dropOffload, dropTooLong, dropFraming atomic.Uint64
+
+	_ [64]byte // lanes run on different CPUs: no two on one cache line
 }
 
 type traffic struct{ frames, bytes atomic.Uint64 }
@@ -75,8 +82,9 @@ func (t *traffic) add(frames, bytes int) {
 	t.bytes.Add(uint64(bytes))
 }
 
-func (t *traffic) read() Traffic {
-	return Traffic{Frames: t.frames.Load(), Bytes: t.bytes.Load()}
+func (t *traffic) addTo(sum *Traffic) {
+	sum.Frames += t.frames.Load()
+	sum.Bytes += t.bytes.Load()
 }
 
 // backoff is the delay between attempts: random, so that the enclaves of one
@@ -122,7 +130,7 @@ func (o *outage) add(err error) {
 
 // over notes that the link is up on s.
 func (o *outage) over(s *stream) {
-	o.log.Info("link is up", "framing", s.framing.String(), "host", s.peer.String(),
+	o.log.Info("link is up", "framing", s.framing.String(), "host", s.peer.withoutLink().String(), "lanes", len(s.lanes),
 		"after", time.Since(o.began).Round(time.Millisecond), "failures", o.attempts)
 	o.attempts = 0
 	clear(o.seen)

@@ -83,7 +83,7 @@ func TestLinkOpens(t *testing.T) {
 		early, down := len(frameOf("early")), len(reply)-2+len(frameOf("while probing"))+len(frameOf("answer"))
 		got := r.link.Status()
 		want := tapstack.LinkStatus{
-			Connected: true, Since: got.Since, Connects: 1, Writes: 1,
+			Connected: true, Since: got.Since, Connects: 1, Writes: 1, Lanes: 1,
 			Uplink:   tapstack.Traffic{Frames: 1, Bytes: uint64(early)},
 			Downlink: tapstack.Traffic{Frames: 3, Bytes: uint64(down)},
 		}

@@ -27,6 +27,12 @@ var errNotSpoken = errors.New("the host does not speak the extended link")
 // If the request does not open a link, Upgrade answers it (400, 405, 426, 500)
 // and returns an error; there is then nothing to close.
 func Upgrade(w http.ResponseWriter, r *http.Request, own Capabilities) (net.Conn, Capabilities, error) {
+	return UpgradeBy(w, r, func(Capabilities) (Capabilities, error) { return own, nil })
+}
+
+// UpgradeBy is Upgrade for a host whose answer depends on what the enclave says. An
+// error of answer refuses the link, with 409.
+func UpgradeBy(w http.ResponseWriter, r *http.Request, answer func(peer Capabilities) (own Capabilities, err error)) (net.Conn, Capabilities, error) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), upgradeProtocol) {
 		w.Header().Set("Upgrade", upgradeProtocol)
 		return nil, Capabilities{}, refuse(w, http.StatusUpgradeRequired, "this path wants Upgrade: "+upgradeProtocol)
@@ -35,6 +41,10 @@ func Upgrade(w http.ResponseWriter, r *http.Request, own Capabilities) (net.Conn
 	peer, err := ParseCapabilities(strings.Join(r.Header.Values(capabilitiesHeader), ","))
 	if err != nil {
 		return nil, Capabilities{}, refuse(w, http.StatusBadRequest, err.Error())
+	}
+	own, err := answer(peer)
+	if err != nil {
+		return nil, Capabilities{}, refuse(w, http.StatusConflict, err.Error())
 	}
 	conn, err := Hijack(w, r)
 	if err != nil {

@@ -19,6 +19,16 @@ func ours() tapstack.Capabilities {
 	return tapstack.Capabilities{Offload: true, Ping: true, IPv6: true, MaxFrame: tapstack.MaxFrame, MTU: tapstack.DefaultMTU}
 }
 
+// linkName is the name of the link in the vectors.
+const linkName = "000102030405060708090a0b0c0d0e0f"
+
+// lanes is what is said where an end takes several.
+func lanes(count int, link string) tapstack.Capabilities {
+	c := ours()
+	c.Lanes, c.Link = count, link
+	return c
+}
+
 // oldest is what both ends of the first version said.
 func oldest() tapstack.Capabilities {
 	return tapstack.Capabilities{Offload: true, MaxFrame: tapstack.MaxFrame, MTU: tapstack.DefaultMTU}
@@ -26,9 +36,15 @@ func oldest() tapstack.Capabilities {
 
 func TestUpgradeMatchesVectors(t *testing.T) {
 	t.Parallel()
-	for suffix, c := range map[string]tapstack.Capabilities{"": oldest(), "-2": ours()} {
+	for suffix, c := range map[string]tapstack.Capabilities{"": oldest(), "-2": ours(), "-3": lanes(2, ""), "-lane": lanes(0, linkName)} {
 		if got, want := tapstack.UpgradeRequest(c), vector(t, "upgrade-request"+suffix+".hex"); got != string(want) {
 			t.Errorf("request is %q, want %q", got, want)
+		}
+		if suffix == "-lane" {
+			continue // answered like one of old
+		}
+		if suffix == "-3" {
+			c = lanes(4, linkName)
 		}
 		if got, want := tapstack.UpgradeAnswer(c), vector(t, "upgrade-answer"+suffix+".hex"); got != string(want) {
 			t.Errorf("answer is %q, want %q", got, want)
@@ -38,7 +54,8 @@ func TestUpgradeMatchesVectors(t *testing.T) {
 
 func TestParseCapabilities(t *testing.T) {
 	t.Parallel()
-	for _, bad := range []string{"mtu=575", "mtu=65522", "mtu", "mtu=1500x", "max-frame=1513", "vnet, max-frame=65536", "max-frame=-1"} {
+	for _, bad := range []string{"mtu=575", "mtu=65522", "mtu", "mtu=1500x", "max-frame=1513", "vnet, max-frame=65536", "max-frame=-1",
+		"lanes=0", "lanes=65536", "lanes", "link=00", "link", "link=000102030405060708090A0B0C0D0E0F", "link=" + linkName + "00"} {
 		if c, err := tapstack.ParseCapabilities(bad); err == nil {
 			t.Errorf("ParseCapabilities(%q) = %+v, want an error", bad, c)
 		}
@@ -48,7 +65,8 @@ func TestParseCapabilities(t *testing.T) {
 		want tapstack.Capabilities
 	}{
 		{"", tapstack.PlainPeer()},
-		{"lanes=7, ipv6=fd00::1/64, ping=2, vnet=2", tapstack.Capabilities{Offload: true, MaxFrame: 1514, MTU: 1500}},
+		{"lanes=7, ipv6=fd00::1/64, ping=2, vnet=2", tapstack.Capabilities{Offload: true, MaxFrame: 1514, MTU: 1500, Lanes: 7}},
+		{lanes(3, linkName).String(), lanes(3, linkName)},
 		{"ipv6,ping", tapstack.Capabilities{Ping: true, IPv6: true, MaxFrame: 1514, MTU: 1500}},
 		{oldest().String(), oldest()},
 		{ours().String(), ours()},
@@ -65,12 +83,13 @@ func TestParseCapabilities(t *testing.T) {
 func FuzzParseCapabilities(f *testing.F) {
 	f.Add("vnet, max-frame=65535, mtu=1500")
 	f.Add("lanes=4,,mtu=,vnet=0")
+	f.Add("lanes=4,link=" + linkName)
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := tapstack.ParseCapabilities(text)
 		if err != nil {
 			return
 		}
-		if c.MTU < 576 || c.MTU > 65521 || c.MaxFrame < 1514 || c.MaxFrame > 65535 {
+		if c.MTU < 576 || c.MTU > 65521 || c.MaxFrame < 1514 || c.MaxFrame > 65535 || c.Lanes < 0 || c.Lanes > 65535 {
 			t.Fatalf("%q gives %+v", text, c)
 		}
 		if again, err := tapstack.ParseCapabilities(c.String()); err != nil || again != c {

@@ -116,6 +116,8 @@ type Link struct {
 	Plain bool
 	// Offload leaves segmentation and checksums to the host.
 	Offload bool
+	// Lanes is how many streams the link may have, each with a queue of the device.
+	Lanes int
 	// WriteMax is the most bytes that one write to the stream may have; 0 is no
 	// limit.
 	WriteMax int
@@ -194,6 +196,7 @@ type declaration struct {
 	framing  *bool
 	offload  *bool
 	writeMax *vsockconn.WriteMax
+	lanes    *int
 
 	resolvConf *string
 	drain      *time.Duration

@@ -17,6 +17,7 @@ import (
 	"github.com/corridor-enclave/corridor/enclave/config"
 	"github.com/corridor-enclave/corridor/enclave/telemetry"
 	"github.com/corridor-enclave/corridor/revproxy"
+	"github.com/corridor-enclave/corridor/tapstack"
 )
 
 // TestMistakes: each command line must be refused with exactly these complaints,
@@ -80,7 +81,7 @@ func TestMistakes(t *testing.T) {
 		{name: "large MTU", args: "--fqdn a --mtu 65522", want: []string{`--mtu "65522": is outside 576..65521`}},
 		{name: "framing", args: "--fqdn a --link-framing gvproxy", want: []string{`--link-framing "gvproxy": neither auto nor plain`}},
 		{name: "offload", args: "--fqdn a --offload auto", want: []string{`--offload "auto": neither`}},
-		{name: "write limit", args: "--fqdn a --vsock-write-max 31K", want: []string{`--vsock-write-max "31K": not auto, off, or`}},
+		{name: "streams", args: "--fqdn a --vsock-write-max 31K --lanes 0", want: []string{`--vsock-write-max "31K": not auto, off, or`, `--lanes "0": "0" is outside 1 to 8`}},
 		{name: "group MAC", args: "--fqdn a --mac 01:00:00:00:00:01", want: []string{`--mac "01:00:00:00:00:01": is a group`}},
 		{name: "gateway's MAC", args: "--fqdn a --mac 5a:94:ef:e4:0c:dd", want: []string{`--mac "5a:94:ef:e4:0c:dd": is the gateway's`}},
 		{name: "long MAC", args: "--fqdn a --mac 02:00:00:00:00:00:00:01", want: []string{`--mac "02:00:00:00:00:00:00:01": not an address`}},
@@ -148,7 +149,7 @@ func TestDefaults(t *testing.T) {
 		Secrets: config.Secrets{CredentialsPort: 1028}, KeyLifetime: 720 * time.Hour,
 		Link: config.Link{
 			On: true, VSOCK: "kernel", Parent: 3, Port: 1024, TAP: "tap0", MTU: 1500,
-			MAC: net.HardwareAddr{0xba, 0xaa, 0xad, 0xc0, 0xff, 0xee}, Offload: true, WriteMax: 31 << 10,
+			MAC: net.HardwareAddr{0xba, 0xaa, 0xad, 0xc0, 0xff, 0xee}, Offload: true, Lanes: defaultLanes(t), WriteMax: 31 << 10,
 		},
 		ResolvConf:   "/etc/resolv.conf",
 		Telemetry:    config.Telemetry{Mode: telemetry.Events, Port: 1026},
@@ -378,4 +379,14 @@ func TestTelemetryOfASimulation(t *testing.T) {
 			t.Errorf("%s: %v, %v; want %v", args, c.Telemetry.Mode, err, want)
 		}
 	}
+}
+
+// defaultLanes depends on the machine.
+func defaultLanes(t *testing.T) int {
+	t.Helper()
+	n, err := tapstack.ParseLanes("auto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

@@ -26,11 +26,11 @@ func beginLoopback(context.Context) error {
 
 func (s *Sidecar) beginNetwork(context.Context) error {
 	l := s.cfg.Settings.Link
-	device, err := tap.Open(l.TAP, tap.Options{NoOffload: !l.Offload})
+	device, err := tap.Open(l.TAP, tap.Options{NoOffload: !l.Offload, Queues: l.Lanes})
 	if err != nil {
 		return err
 	}
-	s.device = device
+	s.device, s.queues = device, device.Further()
 	if err := tap.DisableIPv6(l.TAP); err != nil {
 		// Some containers keep this from being written. Then the link has IPv4 alone,
 		// and an app is not kept from what a host may advertise.
@@ -66,9 +66,9 @@ func (s *Sidecar) beginLink(context.Context) (err error) {
 	log := s.told.With("part", "link", "vsock", s.cfg.Transport.String())
 	host := vsockconn.Addr{CID: l.Parent, Port: l.Port}
 	s.link, err = tapstack.NewLink(tapstack.LinkConfig{
-		Device: s.device,
-		Dial:   func(ctx context.Context) (net.Conn, error) { return s.cfg.Transport.Dial(ctx, host) },
-		MAC:    l.MAC, Plain: l.Plain, WriteMax: l.WriteMax,
+		Device: s.device, Queues: s.queues,
+		Dial: func(ctx context.Context) (net.Conn, error) { return s.cfg.Transport.Dial(ctx, host) },
+		MAC:  l.MAC, Plain: l.Plain, WriteMax: l.WriteMax,
 		IPv6: tap.HasIPv6() && l.MTU >= minIPv6MTU,
 		Up:   followIPv6(l.TAP, log),
 		Log:  log.With("host", host.String()),

@@ -93,6 +93,7 @@ type Sidecar struct {
 
 	// What the parts hand to those behind them, in the order of their beginning.
 	device         tapstack.Device
+	queues         []tapstack.Device // further ones of it
 	link           *tapstack.Link
 	certificates   *certs.SelfSigned
 	fronts, apis   []net.Listener

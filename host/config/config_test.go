@@ -17,7 +17,7 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 	t.Parallel()
 	args := []string{
 		"--vsock", "tcp:1", "--link-port", "0", "--publish", "127.0.0.1:1=stream:0", "--publish", "x",
-		"--control", "udp:x", "--mtu", "65522", "--credentials-port", "0", "--metadata-service", "https://x", "--peer", "gvproxy", "--vsock-write-max", "1", "--egress-allow", "exa mple.com", "--egress-deny", "10.0.0.1/8", "--dns", "resolver", "--host-loopback", "maybe", "--ipv6", "yes", "--link-api", "1",
+		"--control", "udp:x", "--mtu", "65522", "--credentials-port", "0", "--metadata-service", "https://x", "--peer", "gvproxy", "--vsock-write-max", "1", "--lanes", "9", "--egress-allow", "exa mple.com", "--egress-deny", "10.0.0.1/8", "--dns", "resolver", "--host-loopback", "maybe", "--ipv6", "yes", "--link-api", "1",
 		"--stream-ready", "65", "--idle-timeout", "1ms", "--max-connections", "0", "--max-connections-per-port", "x", "--max-connections-per-client", "-1", "--max-waiting", "1048577",
 		"--grace", "-1s", "--drain-timeout", "0s", "--log-level", "loud", "--nope", "surplus",
 	}
@@ -27,7 +27,7 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 	}
 	for _, want := range []string{
 		`--vsock "tcp:1"`, `--link-port "0"`, `--publish "127.0.0.1:1=stream:0"`, "not a port of the enclave", `--publish "x"`,
-		`--control "udp:x"`, `--credentials-port "0"`, `--metadata-service "https://x": not of the form`, `--mtu "65522": want 576 to 65521`, `--peer "gvproxy": want stock`, `--vsock-write-max "1"`, `--egress-allow "exa mple.com"`, `--egress-deny "10.0.0.1/8"`, `--dns "resolver"`, `--host-loopback "maybe"`, `--ipv6 "yes": want auto, on or off`, `--link-api "1"`,
+		`--control "udp:x"`, `--credentials-port "0"`, `--metadata-service "https://x": not of the form`, `--mtu "65522": want 576 to 65521`, `--peer "gvproxy": want stock`, `--vsock-write-max "1"`, `--lanes "9": "9" is outside 1 to 8`, `--egress-allow "exa mple.com"`, `--egress-deny "10.0.0.1/8"`, `--dns "resolver"`, `--host-loopback "maybe"`, `--ipv6 "yes": want auto, on or off`, `--link-api "1"`,
 		`--stream-ready "65": want 0 to 64`, `--idle-timeout "1ms": want a duration`, `--max-connections "0"`, `--max-connections-per-port "x"`, `--max-connections-per-client "-1"`, `--max-waiting "1048577"`,
 		`--grace "-1s"`, `--drain-timeout "0s"`, `--log-level "loud"`, "--nope",
 	} {

@@ -46,6 +46,8 @@ type Config struct {
 	// and so cannot say what it takes; 0 is what its MTU needs, which every such
 	// enclave takes.
 	PlainMaxFrame int
+	// Lanes is the most streams that one link has, at most tapstack.MaxLanes; 0 is one.
+	Lanes int
 	// Grace is how long an enclave's network lives on without a link, so that its
 	// flows survive a reconnection; 0 is DefaultGrace.
 	Grace time.Duration
@@ -76,6 +78,7 @@ type Gateway struct {
 	log       *slog.Logger
 	resolvers *resolvers
 	rules     atomic.Pointer[Rules]
+	lanes     *lanes
 
 	running sync.WaitGroup // Attach calls, and networks that are closing
 
@@ -103,6 +106,7 @@ func New(c Config) *Gateway {
 		config:    c,
 		log:       c.Log,
 		resolvers: newResolvers(c.DNS, c.ResolvConf),
+		lanes:     newLanes(c.Lanes),
 		networks:  map[vsockconn.CID]*network{},
 		changed:   make(chan struct{}),
 	}
@@ -115,15 +119,19 @@ func New(c Config) *Gateway {
 // made by its first link and lives on for the grace time after its last. The
 // error says why the link ended; it has been logged. It is nil if ctx ended it.
 func (g *Gateway) Attach(ctx context.Context, cid vsockconn.CID, conn net.Conn, p netstack.Peer) error {
+	return g.attach(ctx, cid, []net.Conn{conn}, p)
+}
+
+func (g *Gateway) attach(ctx context.Context, cid vsockconn.CID, conns []net.Conn, p netstack.Peer) error {
 	n, err := g.enter(cid)
 	if err != nil {
-		conn.Close()
+		closeAll(conns)
 		return err
 	}
 	defer g.running.Done()
 	log := g.log.With("cid", uint32(cid))
-	log.Info("link attached", "link", n.stack.Stats().Streams+1, "framing", p.Framing.String(), "takes", p.Takes.String())
-	err = n.stack.Attach(ctx, conn, p)
+	log.Info("link attached", "link", n.stack.Stats().Streams+1, "framing", p.Framing.String(), "takes", p.Takes.String(), "lanes", len(conns))
+	err = n.stack.AttachLanes(ctx, conns, p)
 	g.leave(n)
 	switch {
 	case err == nil || errors.Is(err, netstack.ErrClosed):

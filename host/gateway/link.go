@@ -21,8 +21,8 @@ const (
 	headerTimeout = 5 * time.Second
 	maxHeader     = 8 << 10
 	// maxLinksPerCID bounds the connections that one enclave keeps open to the
-	// link's port. One is in use; a second replaces it.
-	maxLinksPerCID = 16
+	// link's port. One link is in use, of as many as it has lanes; a second replaces it.
+	maxLinksPerCID = 4 * tapstack.MaxLanes
 )
 
 // Run accepts links on l until ctx ends, then ends all links and flows, and
@@ -56,40 +56,65 @@ func (g *Gateway) Run(ctx context.Context, l net.Listener) error {
 }
 
 // A takeFunc takes over the stream of one request, and says who is at its end.
-type takeFunc func(http.ResponseWriter, *http.Request) (net.Conn, netstack.Peer, error)
+type takeFunc func(http.ResponseWriter, *http.Request) (*opening, error)
+
+// An opening is a link that an enclave opens, as far as it is there.
+type opening struct {
+	conn net.Conn
+	peer netstack.Peer
+	name string // of the link that conn belongs to; empty if it is the only lane
+	more int    // lanes that belong to it and are still to come
+}
 
 // takePlain takes the link that stock enclaves open.
-func (g *Gateway) takePlain(w http.ResponseWriter, r *http.Request) (net.Conn, netstack.Peer, error) {
+func (g *Gateway) takePlain(w http.ResponseWriter, r *http.Request) (*opening, error) {
 	peer := netstack.Peer{Framing: tapstack.Plain, Takes: tapstack.PlainPeer()}
 	peer.Takes.MaxFrame = g.config.PlainMaxFrame
 	peer.Takes.MTU = g.config.MTU // both ends were told the same, or neither
 	conn, err := tapstack.Hijack(w, r)
-	return conn, peer, err
+	return &opening{conn: conn, peer: peer}, err
 }
 
-// takeExtended takes the link that enclaves of ours open.
-func (g *Gateway) takeExtended(w http.ResponseWriter, r *http.Request) (net.Conn, netstack.Peer, error) {
+// takeExtended takes the link that enclaves of ours open, or a further lane of one.
+func (g *Gateway) takeExtended(w http.ResponseWriter, r *http.Request) (*opening, error) {
 	own := tapstack.Capabilities{Offload: true, Ping: true, IPv6: g.hasIPv6(), MaxFrame: tapstack.MaxFrame, MTU: g.config.MTU}
-	conn, takes, err := tapstack.Upgrade(w, r, own)
+	o := &opening{}
+	conn, takes, err := tapstack.UpgradeBy(w, r, func(peer tapstack.Capabilities) (tapstack.Capabilities, error) {
+		return g.lanes.answer(o, own, peer)
+	})
+	if err != nil {
+		g.lanes.forget(o)
+		return nil, err
+	}
 	takes.IPv6 = takes.IPv6 && own.IPv6 && takes.MTU >= minIPv6MTU
-	return conn, netstack.Peer{Framing: tapstack.Extended, Takes: takes}, err
+	takes.Link = "" // from here on it only could be logged
+	o.conn, o.peer = conn, netstack.Peer{Framing: tapstack.Extended, Takes: takes}
+	return o, nil
 }
 
 // connect takes over the stream of one request and carries the link.
 func (g *Gateway) connect(ctx context.Context, w http.ResponseWriter, r *http.Request, take takeFunc) {
-	conn, peer, err := take(w, r)
+	o, err := take(w, r)
 	if err != nil {
 		g.log.Warn("request opens no link", "peer", r.RemoteAddr, "err", err)
 		return
 	}
-	cid, ok := vsockconn.PeerCID(conn)
+	cid, ok := vsockconn.PeerCID(o.conn)
 	if !ok {
-		conn.Close()
+		g.lanes.forget(o)
+		o.conn.Close()
 		g.log.Error("link refused: its transport names no CID", "peer", r.RemoteAddr)
 		return
 	}
-	// How it ended has been logged.
-	_ = g.Attach(ctx, cid, conn, peer)
+	conns, err := g.lanes.gather(ctx, o, cid)
+	if err != nil {
+		g.log.Warn("link without all of its lanes", "cid", uint32(cid), "err", err)
+		return
+	}
+	if conns != nil {
+		// How it ended has been logged.
+		_ = g.attach(ctx, cid, conns, o.peer)
+	}
 }
 
 // A perCIDListener closes connections of an enclave that has too many.

@@ -95,6 +95,7 @@ func network(page *exposition.Page, e gateway.Enclave) {
 		page.Counter("corridor_link_bytes_total", "Bytes of Ethernet frames: downlink is to the enclave.", float64(n[1]), cid, d)
 	}
 	page.Gauge("corridor_link_queued_bytes", "What waits to be written to the enclave.", float64(e.Stats.Queued), cid)
+	lanes(page, e, cid)
 	page.Histogram("corridor_link_gathered_bytes", "Bytes that were ready for the enclave at a time, and left together.", e.Stats.Gathered, cid)
 	page.Histogram("corridor_link_read_bytes", "Bytes of a read of the link.", e.Stats.Reads, cid)
 	drops := e.Stats.Drops
@@ -103,6 +104,22 @@ func network(page *exposition.Page, e gateway.Enclave) {
 		"not-for-gateway": drops.NotForGateway, "offload": drops.Offload, "too-long": drops.TooLong, "in-flight": drops.InFlight,
 	} {
 		page.Counter("corridor_link_drops_total", "Packets that went no further, by cause.", float64(n), cid, exposition.With("cause", cause))
+	}
+}
+
+// lanes tells how the link's load is spread: there are 8 at most.
+func lanes(page *exposition.Page, e gateway.Enclave, cid exposition.Label) {
+	page.Gauge("corridor_link_lanes", "Streams of the enclave's link, or of the last that it had.", float64(e.Stats.Open), cid)
+	const frames, framesHelp = "corridor_link_lane_frames_total", "Ethernet frames of one lane: downlink is to the enclave."
+	const bytes, bytesHelp = "corridor_link_lane_bytes_total", "Bytes of Ethernet frames of one lane: downlink is to the enclave."
+	for i, l := range e.Stats.Lanes {
+		lane := exposition.With("lane", strconv.Itoa(i))
+		down, up := exposition.With("direction", "downlink"), exposition.With("direction", "uplink")
+		page.Counter(frames, framesHelp, float64(l.DownlinkFrames), cid, lane, down)
+		page.Counter(frames, framesHelp, float64(l.UplinkFrames), cid, lane, up)
+		page.Counter(bytes, bytesHelp, float64(l.DownlinkBytes), cid, lane, down)
+		page.Counter(bytes, bytesHelp, float64(l.UplinkBytes), cid, lane, up)
+		page.Gauge("corridor_link_lane_queued_bytes", "What waits to be written to one lane.", float64(l.Queued), cid, lane)
 	}
 }
 

@@ -92,7 +92,8 @@ func TestEnclaves(t *testing.T) {
 		return []gateway.Enclave{
 			{
 				CID: 16, Attached: true,
-				Stats:    netstack.Stats{DownlinkBytes: 5, UplinkFrames: 6, Drops: netstack.Drops{QueueFull: 7}, Queued: 12, Gathered: h.Snapshot(), Reads: h.Snapshot()},
+				Stats: netstack.Stats{DownlinkBytes: 5, UplinkFrames: 6, Drops: netstack.Drops{QueueFull: 7}, Queued: 12, Gathered: h.Snapshot(), Reads: h.Snapshot(),
+					Open: 2, Lanes: []netstack.LaneStats{{UplinkFrames: 6}, {DownlinkBytes: 5, Queued: 12}}},
 				Flows:    gateway.FlowStats{TCP: gateway.ProtocolStats{Open: 1, Refused: 8}, Dials: h.Snapshot()},
 				Refusals: map[string]uint64{"metadata": 4},
 				DNS:      gateway.DNSStats{Queries: 11, Cached: 10, Held: 13},
@@ -107,6 +108,10 @@ func TestEnclaves(t *testing.T) {
 		`corridor_link_bytes_total{cid="16",direction="downlink"} 5`,
 		`corridor_link_frames_total{cid="16",direction="uplink"} 6`,
 		`corridor_link_drops_total{cause="queue-full",cid="16"} 7`,
+		`corridor_link_lanes{cid="16"} 2`,
+		`corridor_link_lane_frames_total{cid="16",direction="uplink",lane="0"} 6`,
+		`corridor_link_lane_bytes_total{cid="16",direction="downlink",lane="1"} 5`,
+		`corridor_link_lane_queued_bytes{cid="16",lane="1"} 12`,
 		`corridor_flows{cid="16",protocol="tcp"} 1`,
 		`corridor_flows_ended_total{cid="16",protocol="tcp",result="refused"} 8`,
 		`corridor_stack_retransmits_total{cid="16"} 3`,

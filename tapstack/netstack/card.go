@@ -1,6 +1,8 @@
 package netstack
 
 import (
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -13,12 +15,14 @@ import (
 )
 
 // A card is the stack's network card. It implements stack.LinkEndpoint: what
-// the stack sends goes into the downlink queue; what the stream brings is
+// the stack sends goes into the queue of its lane; what the stream brings is
 // delivered by input.
 type card struct {
 	mtu    atomic.Uint32
-	queue  *queue
 	counts *counters
+	seed   uint32                   // so that nobody outside can choose a lane
+	known  atomic.Pointer[[]*queue] // of all lanes that there ever were; only who attaches a stream adds some
+	lanes  atomic.Pointer[[]*queue] // those of the attached stream, or of the last; never empty
 
 	mu         sync.RWMutex
 	mac        tcpip.LinkAddress
@@ -31,13 +35,35 @@ var (
 )
 
 func newCard(mtu int, counts *counters) *card {
-	c := &card{
-		mac:    tcpip.LinkAddress(tapstack.GatewayMAC()),
-		queue:  newQueue(counts),
-		counts: counts,
-	}
+	c := &card{mac: tcpip.LinkAddress(tapstack.GatewayMAC()), counts: counts, seed: rand.Uint32()}
+	c.known.Store(new([]*queue))
+	c.useLanes(1)
 	c.SetMTU(uint32(mtu))
 	return c
+}
+
+// useLanes spreads the flows over so many queues from now on. They are closed, as
+// they were before.
+func (c *card) useLanes(n int) []*queue {
+	known := slices.Clone(*c.known.Load())
+	for len(known) < n {
+		known = append(known, newQueue(c.counts))
+	}
+	lanes := known[:n:n]
+	c.known.Store(&known)
+	c.lanes.Store(&lanes)
+	return lanes
+}
+
+// lane is where the packet has to wait: one flow is always in the same lane, as
+// long as their number stays.
+func (c *card) lane(p *stack.PacketBuffer) *queue {
+	lanes := *c.lanes.Load()
+	if len(lanes) == 1 {
+		return lanes[0]
+	}
+	// The upper bits, unlike the queue's buckets.
+	return lanes[uint64(flowHash(p, c.seed))*uint64(len(lanes))>>32]
 }
 
 // WritePackets queues the packets for the writer of the stream. Segments with
@@ -48,7 +74,7 @@ func (c *card) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 	packets := list.AsSlice()
 	for _, p := range packets {
 		mayWait := p.TransportProtocolNumber == tcp.ProtocolNumber && p.Data().Size() > 0
-		c.queue.push(p, mayWait)
+		c.lane(p).push(p, mayWait)
 	}
 	return len(packets), nil
 }

@@ -1,8 +1,8 @@
 package netstack
 
 import (
+	"encoding/binary"
 	"net/netip"
-	"slices"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -81,20 +81,18 @@ func (s *Stack) inputIPv4(frame []byte) {
 // learn corrects the hardware address of the enclave, which is a static
 // neighbour from the start, so that nothing ever waits for ARP. A client that
 // asks for its address by DHCP speaks from 0.0.0.0 first; that counts until the
-// enclave's own address has been seen. Only the goroutine that reads the stream
-// calls it.
+// enclave's own address has been seen. The goroutines of all lanes call it.
 func (s *Stack) learn(frame []byte, sender netip.Addr) {
-	mac := frame[sourceMAC : sourceMAC+macLen]
-	isGroup := mac[0]&1 != 0
+	mac := packMAC(frame[sourceMAC : sourceMAC+macLen])
+	isGroup := frame[sourceMAC]&1 != 0
 	isEnclave := sender == tapstack.EnclaveAddr() || sender == tapstack.EnclaveAddr6()
 	isGuess := sender.IsUnspecified() && !s.enclaveKnown.Load()
 	if isGroup || (!isEnclave && !isGuess) {
 		return
 	}
-	if !slices.Equal(mac, s.enclaveMAC) {
-		copy(s.enclaveMAC, mac)
+	if mac != s.enclaveMAC.Load() {
 		// It can fail only for a card that does not exist.
-		_ = s.setEnclaveMAC()
+		_ = s.setEnclaveMAC(mac)
 	}
 	if isEnclave && !s.enclaveKnown.Load() {
 		s.enclaveKnown.Store(true)
@@ -121,18 +119,34 @@ func (s *Stack) askForEnclave() {
 	p.NetworkProtocolNumber = arp.ProtocolNumber
 	p.EgressRoute.RemoteLinkAddress = header.EthernetBroadcastAddress
 	s.card.AddHeader(p)
-	s.card.queue.push(p, false)
+	s.card.lane(p).push(p, false)
 }
 
-// setEnclaveMAC makes enclaveMAC that of the static neighbour.
-func (s *Stack) setEnclaveMAC() tcpip.Error {
-	mac := tcpip.LinkAddress(s.enclaveMAC)
+// setEnclaveMAC makes packed the address of the static neighbour.
+func (s *Stack) setEnclaveMAC(packed uint64) tcpip.Error {
+	s.learning.Lock()
+	defer s.learning.Unlock()
+	s.enclaveMAC.Store(packed)
+	mac := unpackMAC(packed)
 	if s.config.IPv6 {
 		if err := s.stack.AddStaticNeighbor(nicID, ipv6.ProtocolNumber, stackAddr(tapstack.EnclaveAddr6()), mac); err != nil {
 			return err
 		}
 	}
 	return s.stack.AddStaticNeighbor(nicID, ipv4.ProtocolNumber, stackAddr(tapstack.EnclaveAddr()), mac)
+}
+
+// packMAC makes one number of a hardware address, which can be compared at once.
+func packMAC(mac []byte) uint64 {
+	var b [8]byte
+	copy(b[:], mac)
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+func unpackMAC(packed uint64) tcpip.LinkAddress {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], packed)
+	return tcpip.LinkAddress(b[:macLen])
 }
 
 func (s *Stack) deliver(protocol tcpip.NetworkProtocolNumber, frame []byte) {

@@ -8,7 +8,6 @@ package netstack
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -77,8 +76,8 @@ type Config struct {
 	// then. nil rejects all.
 	TCP func(*TCPFlow)
 	// UDP is called for each new pair of addresses that the enclave sends a
-	// datagram between. It runs on the goroutine that reads the stream, so it must
-	// not wait for anything; a flow that it did not accept before it returns is
+	// datagram between. It runs on the goroutine that reads a lane, and several
+	// times at once where there are several, so it must not wait for anything; a flow that it did not accept before it returns is
 	// answered with ICMP port unreachable. nil accepts none.
 	UDP func(*UDPFlow)
 }
@@ -92,6 +91,7 @@ type Stack struct {
 	stack  *stack.Stack
 	card   *card
 	counts counters
+	lanes  [tapstack.MaxLanes]laneCounters
 	// gathered and reads are of bytes: see Stats.
 	gathered, reads *exposition.Histogram
 
@@ -100,9 +100,10 @@ type Stack struct {
 	// ipv6 says that the attached stream may carry IPv6.
 	ipv6 atomic.Bool
 
-	// enclaveMAC is the hardware address that the enclave used last. Only the
-	// goroutine that reads the attached stream touches it.
-	enclaveMAC net.HardwareAddr
+	// enclaveMAC is the hardware address that the enclave used last, as packMAC has
+	// it. It changes with the neighbour, under learning.
+	enclaveMAC atomic.Uint64
+	learning   sync.Mutex
 	// enclaveKnown says that enclaveMAC was seen beside the enclave's address.
 	enclaveKnown atomic.Bool
 
@@ -126,12 +127,11 @@ func New(c Config) (*Stack, error) {
 		networks = append(networks, newIPv6)
 	}
 	s := &Stack{
-		config:     c,
-		mtu:        c.MTU,
-		gathered:   newSizes(),
-		reads:      newSizes(),
-		enclaveMAC: tapstack.EnclaveMAC(),
-		answers:    append([]netip.Addr{tapstack.GatewayAddr()}, c.Aliases...),
+		config:   c,
+		mtu:      c.MTU,
+		gathered: newSizes(),
+		reads:    newSizes(),
+		answers:  append([]netip.Addr{tapstack.GatewayAddr()}, c.Aliases...),
 		stack: stack.New(stack.Options{
 			NetworkProtocols:   networks,
 			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
@@ -184,7 +184,7 @@ func (s *Stack) configure() error {
 	if err := s.stack.SetSpoofing(nicID, true); err != nil {
 		return fmt.Errorf("set spoofing: %s", err)
 	}
-	if err := s.setEnclaveMAC(); err != nil {
+	if err := s.setEnclaveMAC(packMAC(tapstack.EnclaveMAC())); err != nil {
 		return fmt.Errorf("set the enclave's hardware address: %s", err)
 	}
 	s.stack.SetRouteTable(routes)

@@ -16,10 +16,19 @@ type Stats struct {
 	UplinkFrames, UplinkBytes     uint64              // from the enclave
 	DownlinkFrames, DownlinkBytes uint64              // to the enclave
 	Writes                        uint64              // to the streams, for the downlink
-	Queued                        int                 // bytes that wait for the stream, as the queue counts them
+	Queued                        int                 // bytes that wait for the stream, as the queues count them
+	Open                          int                 // lanes of the stream that is attached, or was last
+	Lanes                         []LaneStats         // all that there ever were
 	Gathered                      exposition.Snapshot // bytes that were ready for the stream at a time
 	Reads                         exposition.Snapshot // bytes of a read of the stream
 	Drops                         Drops
+}
+
+// LaneStats is what has passed one lane of all streams.
+type LaneStats struct {
+	UplinkFrames, UplinkBytes     uint64
+	DownlinkFrames, DownlinkBytes uint64
+	Queued                        int // bytes
 }
 
 // Drops counts packets that went no further, by cause.
@@ -37,24 +46,26 @@ type Drops struct {
 // counters are the live form of Stats.
 type counters struct {
 	streams                                                  atomic.Uint64
-	uplinkFrames, uplinkBytes, downlinkFrames, downlinkBytes atomic.Uint64
 	dropNoStream, dropQueueFull, dropProtocol, dropMalformed atomic.Uint64
 	dropNotForGateway, dropOffload, dropTooLong, writes      atomic.Uint64
+}
+
+// laneCounters are the live form of LaneStats.
+type laneCounters struct {
+	uplinkFrames, uplinkBytes, downlinkFrames, downlinkBytes atomic.Uint64
+
+	_ [64]byte // lanes run on different CPUs: no two on one cache line
 }
 
 // Stats returns the counters of now.
 func (s *Stack) Stats() Stats {
 	c := &s.counts
-	return Stats{
-		Streams:        c.streams.Load(),
-		UplinkFrames:   c.uplinkFrames.Load(),
-		UplinkBytes:    c.uplinkBytes.Load(),
-		DownlinkFrames: c.downlinkFrames.Load(),
-		DownlinkBytes:  c.downlinkBytes.Load(),
-		Writes:         c.writes.Load(),
-		Queued:         s.card.queue.size(),
-		Gathered:       s.gathered.Snapshot(),
-		Reads:          s.reads.Snapshot(),
+	stats := Stats{
+		Streams:  c.streams.Load(),
+		Writes:   c.writes.Load(),
+		Open:     len(*s.card.lanes.Load()),
+		Gathered: s.gathered.Snapshot(),
+		Reads:    s.reads.Snapshot(),
 		Drops: Drops{
 			NoStream:      c.dropNoStream.Load(),
 			QueueFull:     c.dropQueueFull.Load(),
@@ -65,6 +76,26 @@ func (s *Stack) Stats() Stats {
 			TooLong:       c.dropTooLong.Load(),
 			InFlight:      s.stack.Stats().TCP.ForwardMaxInFlightDrop.Value(),
 		},
+	}
+	s.addLanes(&stats)
+	return stats
+}
+
+// addLanes adds what the lanes count, and its sum.
+func (s *Stack) addLanes(sum *Stats) {
+	for i, q := range *s.card.known.Load() {
+		c := &s.lanes[i]
+		lane := LaneStats{
+			UplinkFrames: c.uplinkFrames.Load(), UplinkBytes: c.uplinkBytes.Load(),
+			DownlinkFrames: c.downlinkFrames.Load(), DownlinkBytes: c.downlinkBytes.Load(),
+			Queued: q.size(),
+		}
+		sum.Lanes = append(sum.Lanes, lane)
+		sum.UplinkFrames += lane.UplinkFrames
+		sum.UplinkBytes += lane.UplinkBytes
+		sum.DownlinkFrames += lane.DownlinkFrames
+		sum.DownlinkBytes += lane.DownlinkBytes
+		sum.Queued += lane.Queued
 	}
 }
 

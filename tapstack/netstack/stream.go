@@ -27,22 +27,46 @@ var (
 	ErrStalled = errors.New("netstack: the enclave takes no frames")
 )
 
-// A stream is one attached connection.
+// A stream is one attached link: a connection, or several that carry it together.
+// With one of them all end.
 type stream struct {
-	conn    net.Conn
-	done    chan struct{} // closed when all goroutines are gone
-	writing chan struct{} // holds a token while nobody writes: a record must not be cut by another
-	pulse   *tapstack.Pulse
+	lanes []*lane
+	done  chan struct{} // closed when all goroutines are gone
 
 	once  sync.Once
 	cause error // valid after once
+}
+
+// A lane is one connection of a stream, with the flows that are its own.
+//
+//	                    +-- queue 0 --> writer 0 --> connection 0 -->
+//	stack --flow hash-->+
+//	                    +-- queue 1 --> writer 1 --> connection 1 -->
+type lane struct {
+	conn    net.Conn
+	queue   *queue // once the stream is attached
+	counts  *laneCounters
+	writing chan struct{} // holds a token while nobody writes: a record must not be cut by another
+	pulse   *tapstack.Pulse
+}
+
+func (s *Stack) newStream(conns []net.Conn) *stream {
+	st := &stream{done: make(chan struct{})}
+	for i, conn := range conns {
+		l := &lane{conn: conn, counts: &s.lanes[i], writing: make(chan struct{}, 1), pulse: tapstack.NewPulse(s.config.PulseEvery)}
+		l.writing <- struct{}{}
+		st.lanes = append(st.lanes, l)
+	}
+	return st
 }
 
 // end closes the stream. The first cause wins.
 func (st *stream) end(cause error) {
 	st.once.Do(func() {
 		st.cause = cause
-		st.conn.Close()
+		for _, l := range st.lanes {
+			l.conn.Close()
+		}
 	})
 }
 
@@ -54,11 +78,17 @@ func (st *stream) end(cause error) {
 // connection. After
 // any of them another stream may be attached.
 func (s *Stack) Attach(ctx context.Context, conn net.Conn, p Peer) error {
-	st := &stream{conn: conn, done: make(chan struct{}), writing: make(chan struct{}, 1), pulse: tapstack.NewPulse(s.config.PulseEvery)}
-	st.writing <- struct{}{}
+	return s.AttachLanes(ctx, []net.Conn{conn}, p)
+}
+
+// AttachLanes is Attach for a link of several connections, 1 to tapstack.MaxLanes.
+// Each flow to the enclave keeps to one of them. They wait for each other in
+// nothing, but when one ends they all do.
+func (s *Stack) AttachLanes(ctx context.Context, conns []net.Conn, p Peer) error {
+	st := s.newStream(conns)
 	old, err := s.replaceStream(st)
 	if err != nil {
-		conn.Close()
+		st.end(err)
 		return err
 	}
 	if old != nil {
@@ -71,21 +101,32 @@ func (s *Stack) Attach(ctx context.Context, conn net.Conn, p Peer) error {
 	s.counts.streams.Add(1)
 	s.ipv6.Store(s.config.IPv6 && p.Takes.IPv6)
 	s.card.SetMTU(uint32(min(s.mtu, p.Takes.MTU)))
-	s.card.queue.open()
-	var writer sync.WaitGroup
-	writer.Go(func() {
-		st.end(s.writeStream(st, p))
-	})
-	pulseCtx, stopPulse := context.WithCancel(ctx)
-	if p.Framing == tapstack.Extended {
-		writer.Go(func() { st.pulse.Run(pulseCtx, p.Takes.Ping, st.writeControl, st.end) })
+	for i, q := range s.card.useLanes(len(st.lanes)) {
+		st.lanes[i].queue = q
+		q.open()
 	}
-	st.end(s.readStream(st, p.Framing))
-	stopPulse()
-	s.card.queue.close()
-	writer.Wait()
+	var lanes sync.WaitGroup
+	for _, l := range st.lanes {
+		lanes.Go(func() { s.carry(ctx, st, l, p) })
+	}
+	lanes.Wait()
 	s.forgetStream(st)
 	return st.cause
+}
+
+// carry exchanges frames over one lane until the stream ends, and ends it when the
+// lane does.
+func (s *Stack) carry(ctx context.Context, st *stream, l *lane, p Peer) {
+	ctx, stop := context.WithCancel(ctx)
+	var writers sync.WaitGroup
+	writers.Go(func() { st.end(s.writeLane(l, p)) })
+	if p.Framing == tapstack.Extended {
+		writers.Go(func() { l.pulse.Run(ctx, p.Takes.Ping, l.writeControl, st.end) })
+	}
+	st.end(s.readLane(l, p.Framing))
+	stop()
+	l.queue.close()
+	writers.Wait()
 }
 
 // Attached reports whether a stream is attached now.
@@ -114,11 +155,11 @@ func (s *Stack) forgetStream(st *stream) {
 	}
 }
 
-// readStream delivers frames to the stack until the stream fails. It never
-// waits for the writer.
-func (s *Stack) readStream(st *stream, f tapstack.Framing) error {
-	frames := tapstack.NewFrameReader(st.conn, f, tapstack.MaxFrame)
-	frames.OnControl(st.pulse.Control)
+// readLane delivers frames to the stack until the lane fails. It never waits for
+// the writer.
+func (s *Stack) readLane(l *lane, f tapstack.Framing) error {
+	frames := tapstack.NewFrameReader(l.conn, f, tapstack.MaxFrame)
+	frames.OnControl(l.pulse.Control)
 	frames.OnRead(func(n int) { s.reads.Observe(uint64(n)) })
 	received := newCoalescer(s.input)
 	defer received.flush()
@@ -127,7 +168,7 @@ func (s *Stack) readStream(st *stream, f tapstack.Framing) error {
 		if err != nil {
 			return fmt.Errorf("netstack: uplink: %w", err)
 		}
-		st.pulse.Heard()
+		l.pulse.Heard()
 		if tapstack.CheckOffload(frame) != nil {
 			s.counts.dropOffload.Add(1)
 			if !frames.Ready() {
@@ -135,26 +176,26 @@ func (s *Stack) readStream(st *stream, f tapstack.Framing) error {
 			}
 			continue
 		}
-		s.counts.uplinkFrames.Add(1)
-		s.counts.uplinkBytes.Add(uint64(len(frame) - tapstack.OffloadHeader))
+		l.counts.uplinkFrames.Add(1)
+		l.counts.uplinkBytes.Add(uint64(len(frame) - tapstack.OffloadHeader))
 		received.add(frame[tapstack.OffloadHeader:], frames.Ready())
 	}
 }
 
-// writeStream writes queued packets to the stream until either is closed. What
+// writeLane writes queued packets to the lane until either is closed. What
 // gathers while a write is under way leaves with the next one.
-func (s *Stack) writeStream(st *stream, p Peer) error {
-	w := newWriter(st.conn, s.config.WriteMax, &s.counts)
+func (s *Stack) writeLane(l *lane, p Peer) error {
+	w := newWriter(l.conn, s.config.WriteMax, &s.counts)
 	e := newEncoder(p, w.raw != nil)
 	var spare []*stack.PacketBuffer
 	for {
-		taken := s.card.queue.take(spare)
+		taken := l.queue.take(spare)
 		if taken == nil {
 			return nil
 		}
-		<-st.writing
-		err := s.writePackets(w, e, taken)
-		st.writing <- struct{}{}
+		<-l.writing
+		err := s.writePackets(l, w, e, taken)
+		l.writing <- struct{}{}
 		release(taken)
 		if err != nil {
 			return err
@@ -164,20 +205,20 @@ func (s *Stack) writeStream(st *stream, p Peer) error {
 }
 
 // writeControl writes control records, between two writes of packets.
-func (st *stream) writeControl(b []byte) error {
-	<-st.writing
-	defer func() { st.writing <- struct{}{} }()
-	if err := st.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+func (l *lane) writeControl(b []byte) error {
+	<-l.writing
+	defer func() { l.writing <- struct{}{} }()
+	if err := l.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return fmt.Errorf("netstack: downlink: %w", err)
 	}
-	if _, err := st.conn.Write(b); err != nil {
+	if _, err := l.conn.Write(b); err != nil {
 		return fmt.Errorf("netstack: downlink: %w", err)
 	}
 	return nil
 }
 
 // writePackets writes all packets in as few writes as the buffer allows.
-func (s *Stack) writePackets(w *writer, e *encoder, packets []*stack.PacketBuffer) error {
+func (s *Stack) writePackets(l *lane, w *writer, e *encoder, packets []*stack.PacketBuffer) error {
 	for len(packets) > 0 {
 		e.reset()
 		frames, bytes, n := 0, 0, 0
@@ -197,9 +238,9 @@ func (s *Stack) writePackets(w *writer, e *encoder, packets []*stack.PacketBuffe
 			s.counts.dropNoStream.Add(uint64(len(packets)))
 			return err
 		}
-		s.counts.downlinkFrames.Add(uint64(frames))
-		s.counts.downlinkBytes.Add(uint64(bytes))
-		s.card.queue.written(packets[:n])
+		l.counts.downlinkFrames.Add(uint64(frames))
+		l.counts.downlinkBytes.Add(uint64(bytes))
+		l.queue.written(packets[:n])
 		packets = packets[n:]
 	}
 	return nil

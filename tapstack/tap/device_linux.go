@@ -23,6 +23,7 @@ type Device struct {
 	file      *os.File
 	raw       syscall.RawConn // of file
 	reading   reading
+	further   []*Device
 	control   int // a socket of the namespace that the device was opened in
 	lastMTU   atomic.Int64
 	closeOnce sync.Once
@@ -65,7 +66,11 @@ func attach(fd int, name string, o Options) error {
 	if err != nil {
 		return err
 	}
-	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if o.Queues > 1 {
+		flags |= unix.IFF_MULTI_QUEUE
+	}
+	ifr.SetUint16(flags)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
 		return os.NewSyscallError("TUNSETIFF", err)
 	}
@@ -98,6 +103,25 @@ func explainOpen(name string, err error) error {
 		hint = "a device of that name exists and is no TAP device like ours (choose another name): "
 	}
 	return fmt.Errorf("tap: open %s: %s%w", name, hint, err)
+}
+
+// addQueue opens another queue of the device.
+func (d *Device) addQueue(o Options) error {
+	q, err := open(d.name, o)
+	if err == nil {
+		d.further = append(d.further, q)
+	}
+	return err
+}
+
+// Further returns the other queues of the device. Each may be read and written
+// beside the others.
+func (d *Device) Further() []tapstack.Device {
+	var queues []tapstack.Device
+	for _, q := range d.further {
+		queues = append(queues, q)
+	}
+	return queues
 }
 
 // Name returns the device's name.
@@ -194,7 +218,7 @@ func (d *Device) isClosed() bool {
 	return d.closed
 }
 
-// Close closes the device and wakes those who read or write it. It may be
+// Close closes the device, with its further queues, and wakes those who read or write it. It may be
 // repeated.
 func (d *Device) Close() error {
 	d.closeOnce.Do(func() {
@@ -202,6 +226,9 @@ func (d *Device) Close() error {
 		d.closed = true
 		d.mu.Unlock()
 		d.closeErr = errors.Join(d.file.Close(), os.NewSyscallError("close", unix.Close(d.control)))
+		for _, q := range d.further {
+			d.closeErr = errors.Join(d.closeErr, q.Close())
+		}
 	})
 	return d.closeErr
 }

@@ -93,17 +93,37 @@ type Options struct {
 	// NoOffload keeps the kernel's work in the kernel: frames that it sends are
 	// within the MTU and have complete checksums, and Offloads reports false.
 	NoOffload bool
+	// Queues is how many queues the device has, at most tapstack.MaxLanes; 0 is one.
+	Queues int
 }
 
 // Open makes the TAP device of that name, or attaches to it if it exists and
 // nobody else has. It needs CAP_NET_ADMIN and /dev/net/tun, and its error says
 // which is missing; it wraps the errno. The device disappears with Close unless
 // it was made persistent by others. A fresh device is down: see Configure.
+//
+// Of a device with several queues the result is the first, and Further has the
+// others. The kernel sends a flow to the queue that brought something of it last, in
+// the last 3 seconds, and spreads others (Linux: drivers/net/tun.c,
+// tun_automq_select_queue).
 func Open(name string, o Options) (*Device, error) {
 	if err := checkName(name); err != nil {
 		return nil, fmt.Errorf("tap: open: %w", err)
 	}
-	return open(name, o)
+	if o.Queues < 0 || o.Queues > tapstack.MaxLanes {
+		return nil, fmt.Errorf("tap: open %s: %d queues, the most are %d", name, o.Queues, tapstack.MaxLanes)
+	}
+	d, err := open(name, o)
+	for err == nil && len(d.Further())+1 < o.Queues {
+		err = d.addQueue(o)
+	}
+	if err != nil && d != nil {
+		err = errors.Join(err, d.Close())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // Configure gives the device its addresses, brings it up and routes everything

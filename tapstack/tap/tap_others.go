@@ -26,6 +26,11 @@ func disableIPv6(string) error              { return unsupported("switch IPv6 of
 
 func enableIPv6(string, net.HardwareAddr) error { return unsupported("switch IPv6 on") }
 
+func (*Device) addQueue(Options) error { return unsupported("open") }
+
+// Further returns nothing.
+func (*Device) Further() []tapstack.Device { return nil }
+
 // Name returns nothing.
 func (*Device) Name() string { return "" }
 

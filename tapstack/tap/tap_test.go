@@ -22,6 +22,15 @@ func TestOpenRefusesNames(t *testing.T) {
 	}
 }
 
+func TestOpenRefusesQueues(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{-1, 9} {
+		if d, err := tap.Open("tap0", tap.Options{Queues: n}); d != nil || err == nil || !strings.Contains(err.Error(), "queues, the most are 8") {
+			t.Errorf("Open with %d queues = %v, %v; want an error about their number", n, d, err)
+		}
+	}
+}
+
 func TestConfigureNamesEveryMistake(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
