@@ -16,7 +16,7 @@ ARGS ?= --fqdn localhost
 # sources, so that the same sources give the same binaries wherever they are built.
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w'
 
-.PHONY: help build demo test bench lint fuzz deps image eif clean
+.PHONY: help build demo test bench lint fuzz pgo deps image eif clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  %-8s %s\n' "$$name" "$$what"; done
@@ -47,6 +47,10 @@ lint: ## check format, vet, staticcheck, and the rules of the house
 
 fuzz: ## fuzz every parser of foreign bytes, each for FUZZTIME (10s)
 	.ci/fuzz $(FUZZTIME)
+
+pgo: build deps ## profile the front for the compiler: artifacts/default.pgo; what that gains is in enclave/README.md
+	@mkdir -p artifacts
+	.ci/pgo artifacts/default.pgo
 
 deps: ## install what the tests need beside Go (as root), or list what is missing
 	@.ci/deps

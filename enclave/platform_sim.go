@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"time"
 
 	"github.com/corridor-enclave/corridor/attestation/attestationtest"
@@ -59,10 +60,24 @@ func openModule(cfg config.Config, _ *slog.Logger) (nsm.Module, error) {
 	return m, nil
 }
 
-// observed has the process tell what it takes, if that was asked for, until stop is
-// called. Measurements want to know; a real enclave tells its host nothing so exact.
+// observed has the process tell what it takes, and where its time goes, if that was
+// asked for, until stop is called. Measurements want to know; a real enclave tells its
+// host nothing so exact.
 func observed(cfg config.Config) (stop func(), err error) {
-	socket := cfg.Simulation.Metrics
+	profiled, err := profile(cfg.Simulation.CPUProfile)
+	if err != nil {
+		return nil, err
+	}
+	told, err := tell(cfg.Simulation.Metrics)
+	if err != nil {
+		profiled()
+		return nil, err
+	}
+	return func() { told(); profiled() }, nil
+}
+
+// tell serves what the process takes on a unix socket.
+func tell(socket string) (stop func(), err error) {
 	if socket == "" {
 		return func() {}, nil
 	}
@@ -77,6 +92,23 @@ func observed(cfg config.Config) (stop func(), err error) {
 		_ = srv.Serve(l) // ErrServerClosed, from stop
 	}()
 	return func() { srv.Close(); <-done }, nil
+}
+
+// profile writes a CPU profile to a file. Its end is written by stop; a file that
+// cannot take it is cut short, which whoever reads it sees.
+func profile(path string) (stop func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("--cpu-profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("--cpu-profile: %w", err)
+	}
+	return func() { pprof.StopCPUProfile(); _ = f.Close() }, nil
 }
 
 func writeTrust(dir string, m *attestationtest.Module) error {

@@ -142,6 +142,9 @@ type Simulation struct {
 	// Metrics is the unix socket on which the process tells what it takes; empty
 	// means none.
 	Metrics string
+	// CPUProfile is the file that the process writes a profile of its whole life to;
+	// empty means none.
+	CPUProfile string
 }
 
 // Parse reads args (without the program's name) and environ (as os.Environ gives

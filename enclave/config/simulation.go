@@ -22,6 +22,7 @@ type simulation struct {
 	latency  *time.Duration
 	tls      *bool
 	metrics  *string
+	profile  *string
 }
 
 func (m *simulation) declare(s *settings.Set) {
@@ -34,13 +35,14 @@ func (m *simulation) declare(s *settings.Set) {
 	m.latency = settings.Var(s, "nsm-latency", "0", "how `long` the simulated module takes for each answer; a real one takes about 1.1ms", parseOptionalTimeout)
 	m.tls = settings.Var(s, "tls", "on", "`on or off`: off serves plain HTTP, without any proof", settings.OnOff)
 	m.metrics = settings.Var(s, "metrics", "", "unix `socket` to tell Prometheus on what this process takes", parseText)
+	m.profile = settings.Var(s, "cpu-profile", "", "`file` to write a CPU profile to, from the start to the end", parseText)
 }
 
 func (m *simulation) assemble() Simulation {
 	return Simulation{
 		Isolate: *m.isolate, CID: *m.cid,
 		NSMSeed: *m.nsmSeed, NSMOut: *m.nsmOut, NSMDebug: *m.nsmDebug, NSMLatency: *m.latency,
-		PlainHTTP: !*m.tls, Metrics: *m.metrics,
+		PlainHTTP: !*m.tls, Metrics: *m.metrics, CPUProfile: *m.profile,
 	}
 }
 
