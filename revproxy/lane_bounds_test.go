@@ -1,11 +1,13 @@
 package revproxy_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -61,6 +63,32 @@ func TestLaneKeepsClaimsBack(t *testing.T) {
 		if head := <-seen; strings.Contains(head, "198.51.100.66") || !strings.Contains(head, "X.Other: y\r\n") {
 			t.Errorf("%s: the app saw %q", name, head)
 		}
+	}
+}
+
+// What net/http understands, the lane does not make it misunderstand: an empty line
+// behind a body, and a length that is octal to some.
+func TestLaneLeavesOddities(t *testing.T) {
+	t.Parallel()
+	heads := make(chan string, 3)
+	p := newProxy(t, rawApp(t, func(head string, c net.Conn) {
+		heads <- head
+		_ = readBody(head, c)
+		say(t, c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	}), nil)
+	front, lane := inLane(t, p, p, nil)
+	c := dialed(t, front, "POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na\r\n"+
+		"POST /2 HTTP/1.1\r\nHost: x\r\nContent-Length: 010\r\nConnection: close\r\n\r\n0123456789")
+	r := bufio.NewReader(c)
+	for i := range 2 {
+		res, err := http.ReadResponse(r, nil)
+		if err != nil || res.StatusCode != 200 {
+			t.Fatalf("request %d: %v, %v", i+1, res, err)
+		}
+	}
+	<-heads
+	if head := <-heads; !strings.Contains(head, "Content-Length: 10\r\n") || lane.Taken() != 1 {
+		t.Errorf("%q, %d taken", head, lane.Taken())
 	}
 }
 

@@ -1,6 +1,7 @@
 package revproxy
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -157,7 +158,11 @@ func (c *laneConn) give(conn net.Conn) bool {
 // answer to the first request if that has begun. It returns false.
 func (c *laneConn) handOn(begun *begunAnswer) bool {
 	_ = c.conn.SetReadDeadline(time.Time{})
-	h := handedConn{Conn: c.conn, early: append([]byte(nil), c.b.in[:c.n]...), begun: begun}
+	early := c.b.in[:c.n]
+	if !c.exchange.begin.IsZero() { // old clients end a body by an empty line (RFC 9112 section 2.2)
+		early = bytes.TrimPrefix(early, []byte("\r\n"))
+	}
+	h := handedConn{Conn: c.conn, early: bytes.Clone(early), begun: begun}
 	conn := net.Conn(&h)
 	if c.tls != nil {
 		conn = &handedTLS{h, c.tls}

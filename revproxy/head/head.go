@@ -118,9 +118,10 @@ func parseField(b []byte, start, next int) (Field, bool) {
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
 
-// number reads digits alone, of a number below 10^18.
+// number reads digits alone, of a number below 10^18. What begins with a zero is
+// octal to some.
 func number(b []byte) (n int64, ok bool) {
-	if len(b) == 0 || len(b) > 18 {
+	if len(b) == 0 || len(b) > 18 || len(b) > 1 && b[0] == '0' {
 		return 0, false
 	}
 	for _, c := range b {
