@@ -96,7 +96,7 @@ func (d *declaration) defaultAPIHelp() string {
 // on other settings. It is valid only if check finds no mistake.
 func (d *declaration) assemble(rest []string) Config {
 	c := Config{
-		FQDN: *d.fqdn, KeyLifetime: *d.keyLifetime, Source: orNil(d.source), Apps: *d.apps, Limits: d.limits.assemble(), Egress: d.egress.assemble(), Secrets: d.secrets.assemble(),
+		FQDN: *d.fqdn, KeyLifetime: *d.keyLifetime, Source: orNil(d.source), Apps: *d.apps, Limits: d.limits.assemble(), Egress: d.egress.assemble(d.secrets.assemble()), Secrets: d.secrets.assemble(),
 		AppArgv: *d.appCmd, WaitForApp: *d.waitForApp, StartupPort: *d.startupPort, AppAPI: d.assembleAPI(), Front: d.assembleFront(), Streams: *d.streams,
 		Link: Link{
 			On: *d.link, VSOCK: *d.vsock, Parent: *d.parent, Port: *d.linkPort,

@@ -19,6 +19,8 @@ type Egress struct {
 	// the host's Port.
 	ByLink bool
 	Port   uint32
+	// Secrets says that KMS is reached that way, even if nothing is served.
+	Secrets bool
 	// SOCKS and Connect are loopback addresses where SOCKS5 and HTTP CONNECT are
 	// served; empty is off.
 	SOCKS, Connect string
@@ -50,10 +52,11 @@ func (e *egressSettings) declare(s *settings.Set) {
 }
 
 // assemble leaves everything at zero where nobody is let out.
-func (e *egressSettings) assemble() Egress {
+func (e *egressSettings) assemble(secrets Secrets) Egress {
 	all := Egress{
 		Policy: egress.Policy{Allow: *e.allow}, ByLink: *e.byLink, Port: *e.port,
-		SOCKS: *e.socks, Connect: *e.connect, Proxy: *e.proxy, Suffix: *e.suffix, Roots: *e.roots,
+		Secrets: len(secrets.List) > 0 && len(*e.allow) > 0 && !*e.byLink,
+		SOCKS:   *e.socks, Connect: *e.connect, Proxy: *e.proxy, Suffix: *e.suffix, Roots: *e.roots,
 	}
 	if !all.On() {
 		return Egress{}
@@ -61,8 +64,8 @@ func (e *egressSettings) assemble() Egress {
 	return all
 }
 
-// On reports whether anything is served.
-func (e Egress) On() bool { return e.SOCKS+e.Connect+e.Proxy != "" }
+// On reports whether anybody is let out.
+func (e Egress) On() bool { return e.Secrets || e.SOCKS+e.Connect+e.Proxy != "" }
 
 func (e *egressSettings) check(s *settings.Set, c Config) {
 	if c.Egress.On() && len(c.Egress.Policy.Allow) == 0 && !s.IsSet("egress-allow") {

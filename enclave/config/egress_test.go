@@ -30,6 +30,26 @@ func TestEgressMistakes(t *testing.T) {
 	}
 }
 
+// TestEgressForSecrets: KMS is reached by streams where rules let it be, though
+// nothing is served to the app.
+func TestEgressForSecrets(t *testing.T) {
+	t.Parallel()
+	const base = "--fqdn a --link off --kms-region r "
+	for args, want := range map[string]bool{
+		"--secret a=aGk= --egress-allow kms.r.amazonaws.com:443": true,
+		"--egress-allow kms.r.amazonaws.com:443":                 false, // nobody asks
+	} {
+		c, _, err := config.Parse(config.Production, strings.Fields(base+args), nil)
+		if err != nil || c.Egress.On() != want || c.Egress.Secrets != want {
+			t.Errorf("%s: %+v, %v", args, c.Egress, err)
+		}
+	}
+	c, _, err := config.Parse(config.Production, strings.Fields("--fqdn a --kms-region r --secret a=aGk= --egress-allow * --egress-road link"), nil)
+	if err != nil || c.Egress.On() {
+		t.Errorf("by the link: %+v, %v", c.Egress, err)
+	}
+}
+
 func TestEgress(t *testing.T) {
 	t.Parallel()
 	c, _, err := config.Parse(config.Production, strings.Fields("--fqdn a --socks 127.0.0.1:1080 --egress-allow api.example.com:443 --egress-allow 10.0.0.0/8"), nil)

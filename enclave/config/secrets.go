@@ -94,7 +94,7 @@ func (x *secrets) check(s *settings.Set, c Config, build Build) {
 		s.Reject("secret", "the app has nowhere to ask for it: give --app-api")
 	}
 	if !c.Link.On && !c.Egress.On() && build == Production {
-		s.Reject("secret", "there is no way to KMS: neither --link nor --socks or --http-connect is on")
+		s.Reject("secret", "there is no way to KMS: the link is off, and no --egress-allow lets it out by streams")
 	}
 }
 

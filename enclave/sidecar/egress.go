@@ -89,6 +89,10 @@ func (s *Sidecar) caller() func(context.Context) (net.Conn, error) {
 // runEgress serves the app until it is gone, and then ends what is left.
 func (s *Sidecar) runEgress(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		<-ctx.Done() // also where nothing is served, and only secrets come this way
+		return nil
+	})
 	for _, run := range s.outwardServers {
 		g.Go(func() error { return run(ctx) })
 	}

@@ -95,7 +95,7 @@ func (s *Sidecar) newKMS() (*kms.Client, error) {
 		return nil, fmt.Errorf("--kms-ca %s: %w", set.Secrets.CAFile, err)
 	}
 	var dial kms.DialFunc // nil: as the app would, through the link or, simulated, the machine's network
-	if !set.Link.On && s.outward != nil {
+	if s.outward != nil && !set.Egress.ByLink {
 		dial = s.outward.DialContext
 	}
 	metadata := vsockconn.Addr{CID: set.Link.Parent, Port: set.Secrets.CredentialsPort}

@@ -83,13 +83,16 @@ func TestSecrets(t *testing.T) {
 	}
 	// Where the way out is the enclave's own, its policy holds for KMS as well.
 	s.outward = egress.New(egress.Config{Log: s.cfg.Log})
-	client, err := s.newKMS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	if _, err := client.Decrypt(t.Context(), []byte("x"), nil); !errors.Is(err, egress.ErrDenied) {
-		t.Errorf("past the policy: %v", err)
+	for _, link := range []bool{false, true} {
+		s.cfg.Settings.Link.On = link
+		client, err := s.newKMS()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		if _, err := client.Decrypt(t.Context(), []byte("x"), nil); !errors.Is(err, egress.ErrDenied) {
+			t.Errorf("past the policy, link %v: %v", link, err)
+		}
 	}
 	if slices.ContainsFunc(newTestSidecar(t, args...).parts(), func(p part) bool { return p.name == "secrets" }) {
 		t.Error("KMS is asked for nothing")
