@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -227,10 +228,23 @@ func refuseOwn(_ context.Context, _, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return err
 	}
-	if why := never(to.Addr()); why != "" {
+	why := never(to.Addr())
+	if why == "" && isOwn(to.Addr()) {
+		why = "it is this enclave itself"
+	}
+	if why != "" {
 		return fmt.Errorf("%w: the name leads to %s: %s", ErrDenied, to.Addr(), why)
 	}
 	return nil
+}
+
+// isOwn reports whether an address is one of this machine's.
+func isOwn(addr netip.Addr) bool {
+	own, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(own, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(addr.AsSlice())
+	})
 }
 
 // call has the host connect.

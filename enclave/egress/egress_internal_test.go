@@ -28,6 +28,22 @@ func TestNamesDoNotLeadBack(t *testing.T) {
 	}
 }
 
+// TestNamesDoNotLeadToOwnAddresses: what listens on all addresses is not for those
+// who come from inside.
+func TestNamesDoNotLeadToOwnAddresses(t *testing.T) {
+	t.Parallel()
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range own {
+		ip := a.(*net.IPNet).IP
+		if err := refuseOwn(t.Context(), "tcp", net.JoinHostPort(ip.String(), "443"), nil); !errors.Is(err, ErrDenied) {
+			t.Errorf("%s: %v", ip, err)
+		}
+	}
+}
+
 func TestSilentClientsAreGivenUp(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
