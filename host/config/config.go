@@ -111,7 +111,7 @@ func declare(s *settings.Set, environ []string) func() (Config, error) {
 	ipv6 := settings.Var(s, "ipv6", "auto", "IPv6 for enclaves, `auto`, on or off; auto gives it while this host has a route to the IPv6 internet", gateway.ParseIPv6)
 	deny := settings.List(s, "egress-deny", "where enclaves may not connect to, even if it is allowed: `DESTINATION`, as for egress-allow", gateway.ParseDestination)
 	linkAPI := settings.Var(s, "link-api", "off", "let enclaves publish ports of this host for themselves, `on|off`", settings.OnOff)
-	grace := settings.Var(s, "grace", "30s", "how long an enclave's flows outlive its link, a `duration`", parseDuration)
+	grace := settings.Var(s, "grace", gateway.DefaultGrace.String(), "how long an enclave's flows outlive its link, a `duration`", parseDuration)
 	carried := declarePublished(s)
 	drain := settings.Var(s, "drain-timeout", "30s", "how long published connections may go on after SIGTERM, a `duration`", parseDuration)
 	level := settings.Var(s, "log-level", "info", "least important log lines: `debug`, info, warn or error", settings.Level)

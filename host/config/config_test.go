@@ -88,7 +88,7 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("control %q, want %q", c.Control, tt.control)
 		}
 		if c.Transport.String() != "kernel" || c.LinkPort != 1024 || c.MTU != 1500 || c.WriteMax != 31744 || c.LargeFrames || c.HostLoopback || c.LinkAPI ||
-			c.Grace != 30*time.Second || c.DrainTimeout != 30*time.Second || c.LogLevel != slog.LevelInfo || len(c.DNS) > 0 || len(c.Publish) > 0 ||
+			c.Grace != 45*time.Second || c.DrainTimeout != 30*time.Second || c.LogLevel != slog.LevelInfo || len(c.DNS) > 0 || len(c.Publish) > 0 ||
 			c.Published != (config.Published{IdleTimeout: time.Hour, Ready: 8, Limits: publish.Limits{Total: 32768, PerPort: 16384, PerClient: 16384, Dials: 1024}}) {
 			t.Errorf("defaults: %+v", c)
 		}

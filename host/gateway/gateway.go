@@ -22,8 +22,9 @@ import (
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
-// DefaultGrace is how long an enclave's flows outlive its link.
-const DefaultGrace = 30 * time.Second
+// DefaultGrace is how long an enclave's flows outlive its link: longer than the cut
+// of 30 s that they have to survive, and the delay before the enclave comes back.
+const DefaultGrace = 45 * time.Second
 
 var (
 	// ErrAbsent reports that the enclave has no link. It may come back: the
