@@ -14,12 +14,13 @@ import (
 //	request ──► room? ──yes──────────────────────► with the app ──► leave
 //	              │ no                                  ▲
 //	              ▼                                     │ room in time
-//	           queue full? ──no──► waiting ─────────────┘
-//	              │ yes               │ too long
+//	           queue full, or ──no──► waiting ──────────┘
+//	           it lasts too long      │ too long
+//	              │ yes               │
 //	              ▼                   ▼
 //	             503 at once         503
 //
-// Past what the app can do, waiting only makes answers late: those who are
+// How long it will last is known by how fast the queue has moved lately. Past what the app can do, waiting only makes answers late: those who are
 // refused at once can go elsewhere.
 type admission struct {
 	room     chan struct{} // holds an item for each request with the app
@@ -27,6 +28,11 @@ type admission struct {
 	queue    int64
 	patience time.Duration
 	clients  clients
+
+	pace     atomic.Int64 // nanoseconds between two moves of the queue, lately; 0: not known
+	watching sync.Mutex
+	since    time.Time // when moves began to be counted
+	moved    int64     // how many since
 }
 
 func newAdmission(c Config) *admission {
@@ -53,7 +59,27 @@ func (a *admission) enter(ctx context.Context, client netip.Addr) (failure, bool
 
 func (a *admission) leave(client netip.Addr) {
 	<-a.room
+	if a.waiting.Load() > 0 {
+		a.moves()
+	}
 	a.clients.remove(client)
+}
+
+// moves takes down that somebody who waited has room. The pace is that of a while,
+// because apps answer in bursts.
+func (a *admission) moves() {
+	a.watching.Lock()
+	defer a.watching.Unlock()
+	now := time.Now()
+	if a.since.IsZero() || now.Sub(a.since) > a.patience {
+		a.since, a.moved = now, 0 // nobody waited all that time, or it says too little
+		return
+	}
+	a.moved++
+	if d := now.Sub(a.since); d >= a.patience/4 {
+		a.pace.Store(int64(d) / a.moved)
+		a.since, a.moved = now, 0
+	}
 }
 
 func (a *admission) wait(ctx context.Context) (failure, bool) {
@@ -63,8 +89,14 @@ func (a *admission) wait(ctx context.Context) (failure, bool) {
 	default:
 	}
 	defer a.waiting.Add(-1)
-	if a.waiting.Add(1) > a.queue {
+	n := a.waiting.Add(1)
+	switch {
+	case n > a.queue:
 		return crowded("as many requests wait as may"), false
+	case n == 1:
+		a.pace.Store(0) // another crowd, another pace
+	case n*a.pace.Load() > int64(a.patience)*3/4: // what is just so is too late for half of them
+		return crowded("there will be no room within the time that requests wait"), false
 	}
 	timer := time.NewTimer(a.patience)
 	defer timer.Stop()

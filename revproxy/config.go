@@ -46,7 +46,8 @@ type Config struct {
 	// answered with 503 at once.
 	MaxQueued int
 	// QueueTimeout is how long a request waits for room before it is answered
-	// with 503; 500 ms.
+	// with 503; 500 ms. One that would wait longer, by how fast others have lately
+	// got room, is answered at once.
 	QueueTimeout time.Duration
 	// MaxPerClient bounds the requests of one client that are with the app or
 	// wait; a client is an IPv4 address or an IPv6 /64. Further ones are answered

@@ -127,7 +127,7 @@ func TestLaneGivesBeginningsNoIdleTime(t *testing.T) {
 	p := newProxy(t, talker(t, func(string) string { return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" }), nil)
 	front, _ := inLane(t, p, p, func(c *revproxy.LaneConfig) {
 		c.TLS = selfSigned(t)
-		c.Server.ReadHeaderTimeout, c.Server.IdleTimeout = 200*time.Millisecond, time.Hour
+		c.Server.ReadHeaderTimeout, c.Server.IdleTimeout = 3*time.Second, time.Hour
 	})
 	raw := dial(t, front)
 	c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})

@@ -30,7 +30,8 @@ type Counts struct {
 
 // A Proxy is an http.Handler that passes every request on to the app.
 //
-// What it changes in a request: hop-by-hop fields go (RFC 9110 7.6.1); Via is
+// What it changes in a request: hop-by-hop fields go (RFC 9110 7.6.1), and Proxy,
+// which CGI would take for the variable HTTP_PROXY; Via is
 // appended; Max-Forwards of OPTIONS counts down (7.6.2); what a client says
 // about where a request comes from is replaced by what the proxy knows, in
 // X-Forwarded-For, -Host, -Proto, X-Real-IP and Forwarded (RFC 7239), and its
