@@ -156,17 +156,20 @@ func parseNumber(s string) (uint32, error) {
 // tries again.
 func dialUnix(ctx context.Context, from, to string) (*net.UnixConn, error) {
 	var dialer net.Dialer
+	var local *net.UnixAddr
 	if from != "" {
-		dialer.LocalAddr = &net.UnixAddr{Name: from, Net: "unix"}
+		local = &net.UnixAddr{Name: from, Net: "unix"}
 	}
+	remote := &net.UnixAddr{Name: to, Net: "unix"}
 	for {
-		c, err := dialer.DialContext(ctx, "unix", to)
+		// Not DialContext: it leaves garbage behind for ways to a host that a name does not have.
+		c, err := dialer.DialUnix(ctx, "unix", local, remote)
 		if from != "" && !errors.Is(err, syscall.EADDRINUSE) {
 			// The acceptor knows the name from the kernel; the file is of no use.
 			_ = os.Remove(from)
 		}
 		if err == nil {
-			return c.(*net.UnixConn), nil
+			return c, nil
 		}
 		if !errors.Is(err, syscall.EAGAIN) {
 			return nil, err
