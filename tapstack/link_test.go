@@ -161,6 +161,7 @@ func TestLinkDropsBrokenStreams(t *testing.T) {
 						accept = r.acceptUp
 					}
 					h := accept()
+					synctest.Wait() // the request is not only read, but known to be written
 					if len(tt.bytes) > 0 {
 						h.raw(tt.bytes)
 					}
