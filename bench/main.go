@@ -19,6 +19,7 @@ import (
 
 	"github.com/corridor-enclave/corridor/bench/demo"
 	"github.com/corridor-enclave/corridor/bench/sampleapp"
+	"github.com/corridor-enclave/corridor/bench/servers"
 	"github.com/corridor-enclave/corridor/tapstack/settings"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
@@ -153,7 +154,7 @@ func runApp(ctx context.Context, args, environ []string, stdout io.Writer) error
 	if err != nil {
 		return fmt.Errorf("bench app: %w", err)
 	}
-	srv := &http.Server{Handler: sampleapp.New(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	srv := &http.Server{Handler: sampleapp.New(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, Protocols: servers.Protocols()}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)

@@ -41,7 +41,7 @@ func (m *Missing) Error() string { return fmt.Sprintf("hops: needs %s (remedy: %
 
 // All returns every hop, in the order of the way.
 func All() []Hop {
-	return []Hop{generatorHop(), transportHop(), proxyHop(), tlsHop(), linkHop(), streamHop(), idleHop(), wayHop(), attestHop(), evidenceHop(), verifyHop()}
+	return []Hop{generatorHop(), transportHop(), proxyHop(), h2cHop(), tlsHop(), linkHop(), streamHop(), idleHop(), wayHop(), attestHop(), evidenceHop(), verifyHop()}
 }
 
 // Find returns the hops with these names, in the order of the way.
@@ -125,12 +125,19 @@ func besideBulkLoad(direction string) report.Load {
 	}
 }
 
-// http2Load is a closed loop of so many requests at a time.
-func http2Load(requests int) report.Load {
+// http2Load is a closed loop of so many requests at a time on one connection.
+func http2Load(streams int) report.Load {
 	return report.Load{
-		Name: fmt.Sprintf("%d streams of HTTP/2", requests), Generator: "openloop", Kind: report.Requests,
-		Connections: requests, BodyBytes: 12, Mode: report.HTTP2,
+		Name: fmt.Sprintf("%d streams of HTTP/2", streams), Generator: "openloop", Kind: report.Requests,
+		Connections: 1, Streams: streams, BodyBytes: 12, Mode: report.HTTP2,
 	}
+}
+
+// http2PageLoad is the same with answers of so many bytes.
+func http2PageLoad(streams int, size int64) report.Load {
+	l := http2Load(streams)
+	l.Name, l.BodyBytes = fmt.Sprintf("%d KB on %s", size/1000, l.Name), size
+	return l
 }
 
 // withGenerator is the same loads by another generator.

@@ -28,6 +28,7 @@ const (
 	maxAnswer    = 1 << 20
 	// smallAnswer is what the app serves to the loads of small requests.
 	smallAnswer = "/hello"
+	smallBytes  = 12
 )
 
 // Tools is where programs are found.
@@ -98,6 +99,16 @@ type Running struct {
 	dir       string
 	processes []*process.Process
 	namespace *process.Namespace
+}
+
+// Asked is the URL that a load of requests asks for: answers that are not small are
+// served under a name of their own.
+func (r *Running) Asked(l report.Load) string {
+	at, small := strings.CutSuffix(r.URL, smallAnswer)
+	if !small || l.BodyBytes <= smallBytes {
+		return r.URL
+	}
+	return fmt.Sprintf("%s/bytes?n=%d", at, l.BodyBytes)
 }
 
 // Dead returns the last words of the processes that have ended, empty if all run.

@@ -31,8 +31,8 @@ func scheduled(ctx context.Context, c cell, duration time.Duration, s *report.Sa
 		dial = fromManyClients(c.running.URL)
 	}
 	target := openloop.Target{
-		URL: c.running.URL, Accept: c.running.Accept, Timeout: answerTimeout, Dial: dial,
-		HTTP2: load.Mode == report.HTTP2,
+		URL: c.running.Asked(load), Accept: c.running.Accept, Timeout: answerTimeout, Dial: dial,
+		HTTP2: load.Mode == report.HTTP2, Streams: load.Streams,
 		Fresh: load.Mode == report.NewConnections || load.Mode == report.Resumed,
 		// What is measured is where the time goes, not who answers.
 		TLS: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12},

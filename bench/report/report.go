@@ -103,6 +103,7 @@ type Load struct {
 	Connections int     `json:"connections"`
 	Offered     float64 `json:"offered_per_second,omitempty"` // open loop: requests that should start each second
 	BodyBytes   int64   `json:"body_bytes,omitempty"`
+	Streams     int     `json:"streams,omitempty"`   // of HTTP/2: requests at a time on each connection; 0 means one
 	Direction   string  `json:"direction,omitempty"` // of bulk: "uplink" or "downlink"
 	// Mode says how connections are used; empty is HTTP/1.1 on connections that are kept.
 	Mode Mode `json:"mode,omitempty"`

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/corridor-enclave/corridor/revproxy"
@@ -39,8 +40,12 @@ type Server struct {
 	close func()
 }
 
+// H2C in front of HOST:PORT has a proxy speak HTTP/2 to it, without TLS.
+const H2C = "h2c://"
+
 // New returns a server of the kind, which passes on to the address to: HOST:PORT,
-// or the path of a unix socket. Null has none.
+// the same behind H2C for Corridor and Tuned, or the path of a unix socket. Null has
+// none. Clients of the proxies may speak HTTP/2 without TLS too.
 func New(kind Kind, to string, log *slog.Logger) (*Server, error) {
 	network := "tcp"
 	if len(to) > 0 && to[0] == '/' {
@@ -53,6 +58,9 @@ func New(kind Kind, to string, log *slog.Logger) (*Server, error) {
 		return streams(func(c net.Conn) { carry(c, network, to) }), nil
 	case Corridor:
 		app := &url.URL{Scheme: "http", Host: to}
+		if host, ok := strings.CutPrefix(to, H2C); ok {
+			app = &url.URL{Scheme: "h2c", Host: host}
+		}
 		if network == "unix" {
 			app = &url.URL{Scheme: "unix", Path: to}
 		}
@@ -62,8 +70,8 @@ func New(kind Kind, to string, log *slog.Logger) (*Server, error) {
 		}
 		return inLane(p)
 	case Default, Tuned:
-		if network != "tcp" {
-			return nil, fmt.Errorf("servers: %s reaches an app by TCP only, not %q", kind, to)
+		if network != "tcp" || kind == Default && strings.HasPrefix(to, H2C) {
+			return nil, fmt.Errorf("servers: %s reaches no app by %q", kind, to)
 		}
 		return requests(standard(kind, to), func() {}), nil
 	}
@@ -84,13 +92,22 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 
 // requests serves HTTP. Connections that are open at the end are dropped.
 func requests(h http.Handler, release func()) *Server {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, Protocols: Protocols()}
 	return &Server{serve: srv.Serve, close: func() { srv.Close(); release() }}
+}
+
+// Protocols are all that net/http knows: what a client speaks is up to it.
+func Protocols() *http.Protocols {
+	var p http.Protocols
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return &p
 }
 
 // inLane serves a proxy with its fast lane in front of the library's server.
 func inLane(p *revproxy.Proxy) (*Server, error) {
-	srv := &http.Server{Handler: p, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
+	srv := &http.Server{Handler: p, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, Protocols: Protocols()}
 	lane, err := p.NewLane(revproxy.LaneConfig{Server: srv})
 	if err != nil {
 		return nil, err
@@ -105,13 +122,17 @@ func inLane(p *revproxy.Proxy) (*Server, error) {
 // way that its users tune it: as many idle connections as there are busy ones, and
 // buffers that are used again.
 func standard(kind Kind, to string) *httputil.ReverseProxy {
-	target := &url.URL{Scheme: "http", Host: to}
+	host, h2c := strings.CutPrefix(to, H2C)
+	target := &url.URL{Scheme: "http", Host: host}
 	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(target)
 		r.SetXForwarded()
 	}}
 	if kind == Tuned {
-		p.Transport = &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, IdleConnTimeout: 90 * time.Second, DisableCompression: true}
+		var protocols http.Protocols
+		protocols.SetHTTP1(!h2c)
+		protocols.SetUnencryptedHTTP2(h2c)
+		p.Transport = &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, IdleConnTimeout: 90 * time.Second, DisableCompression: true, Protocols: &protocols}
 		p.BufferPool = newBuffers()
 	}
 	return p

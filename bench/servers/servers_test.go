@@ -49,9 +49,38 @@ func TestNewRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		kind servers.Kind
 		to   string
-	}{{"nothing", "127.0.0.1:1"}, {servers.Corridor, ""}, {servers.Tuned, "/run/app.sock"}} {
+	}{{"nothing", "127.0.0.1:1"}, {servers.Corridor, ""}, {servers.Tuned, "/run/app.sock"}, {servers.Default, servers.H2C + "127.0.0.1:1"}} {
 		if _, err := servers.New(tt.kind, tt.to, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%s to %q was made", tt.kind, tt.to)
+		}
+	}
+}
+
+// TestHTTP2OnBothSides: the app is asked by the protocol that was asked for, and not
+// by what the client speaks.
+func TestHTTP2OnBothSides(t *testing.T) {
+	t.Parallel()
+	app := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) }))
+	app.Config.Protocols = servers.Protocols()
+	app.Start()
+	t.Cleanup(app.Close)
+	plain := app.Listener.Addr().String()
+	for to, want := range map[string]string{plain: "HTTP/1.1", servers.H2C + plain: "HTTP/2.0"} {
+		for _, kind := range []servers.Kind{servers.Corridor, servers.Tuned} {
+			addr := serve(t, kind, to, "tcp", "127.0.0.1:0")
+			var protocols http.Protocols
+			protocols.SetUnencryptedHTTP2(true)
+			transport := &http.Transport{Protocols: &protocols}
+			t.Cleanup(transport.CloseIdleConnections)
+			resp, err := (&http.Client{Transport: transport}).Get(fmt.Sprintf("http://%s/", addr))
+			if err != nil {
+				t.Fatalf("%s to %s: %v", kind, to, err)
+			}
+			got, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.ProtoMajor != 2 || string(got) != want {
+				t.Errorf("%s to %s: the client sees %s, the app %q, %v; want HTTP/2.0 and %q", kind, to, resp.Proto, got, err, want)
+			}
 		}
 	}
 }
