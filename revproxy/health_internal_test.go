@@ -77,7 +77,7 @@ func TestDeaths(t *testing.T) {
 		{"one death", func(q *quarantine) { q.cutOff(1, a, at(0)); q.died(a, at(1)) }, false},
 		{"one death twice heard of", func(q *quarantine) {
 			q.cutOff(1, a, at(0))
-			q.died(nil, at(1))
+			q.died(a, at(1))
 			q.cutOff(1, a, at(2))
 			q.died(a, at(3))
 		}, false},
@@ -92,7 +92,7 @@ func TestDeaths(t *testing.T) {
 			q.died(a, at(1))
 			q.returned(a)
 			q.cutOff(1, a, at(2))
-			q.died(nil, at(3))
+			q.died(a, at(3))
 		}, true},
 		{"one of each app", func(q *quarantine) {
 			q.cutOff(1, a, at(0))

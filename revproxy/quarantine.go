@@ -143,18 +143,17 @@ func (q *quarantine) returned(app *member) {
 	}
 }
 
-// died takes down that an app has died; nil stands for any. News of one death may
-// come in several ways.
+// died takes down that an app has died. News of one death may come several times.
 func (q *quarantine) died(app *member, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.recent(now) || q.of != nil && app != nil && q.of != app {
+	if !q.recent(now) || q.of != nil && q.of != app {
 		q.death, q.of, q.over = now, app, false
 	}
 	q.expire(now)
 	rest := q.cut[:0]
 	for _, w := range q.cut {
-		if app == nil || w.app == app {
+		if w.app == app {
 			q.suspect(w.key)
 		} else {
 			rest = append(rest, w)
@@ -192,11 +191,6 @@ func (q *quarantine) shrink() {
 	}
 	delete(q.suspects, victim)
 }
-
-// AppDied tells the proxy that the app has ended by itself. Requests that it cut
-// off then are suspected, and kept away if that happens again. The proxy also
-// notices when an app that worked accepts no connections any more.
-func (p *Proxy) AppDied() { p.quarantine.died(nil, time.Now()) }
 
 // news is told when an app accepts no connections any more, or does again.
 func (p *Proxy) news(m *member, err error) {
