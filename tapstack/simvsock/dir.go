@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,6 +31,8 @@ const (
 	maxSocketPath = 107
 	// maxSocketName is the longest name of ours below the directory.
 	maxSocketName = len("/.4294967295_4294967295.sock")
+	// abstractFolder begins names that are in no file system (unix(7)).
+	abstractFolder = "@corridor/"
 	// firstEphemeral is the lowest port of one's own that Dial binds.
 	firstEphemeral = 49152
 	// bindAttempts is how many ports Dial tries for its own end.
@@ -41,7 +44,7 @@ const (
 // A dir is the transport "dir:PATH" of WIRE.md, section 7:
 //
 //	PATH/CID_PORT.sock   where (CID, PORT) listens
-//	PATH/.CID_n.sock     the name of a connecting socket, until it is connected
+//	.CID_n.sock          the last part of the name of a connecting socket
 type dir struct {
 	path  string
 	local vsockconn.CID
@@ -123,8 +126,14 @@ func (d *dir) listenName(a vsockconn.Addr) string {
 	return filepath.Join(d.path, fmt.Sprintf("%d_%d.sock", uint32(a.CID), a.Port))
 }
 
+// peerName names a connecting socket, where it costs least: a file takes an inode,
+// whose search is more than all the rest of connecting.
 func (d *dir) peerName(a vsockconn.Addr) string {
-	return filepath.Join(d.path, fmt.Sprintf(".%d_%d.sock", uint32(a.CID), a.Port))
+	name := fmt.Sprintf(".%d_%d.sock", uint32(a.CID), a.Port)
+	if runtime.GOOS == "linux" {
+		return abstractFolder + name
+	}
+	return filepath.Join(d.path, name)
 }
 
 // parsePeerName parses ".CID_n.sock". Any process may choose the name.
@@ -164,7 +173,7 @@ func dialUnix(ctx context.Context, from, to string) (*net.UnixConn, error) {
 	for {
 		// Not DialContext: it leaves garbage behind for ways to a host that a name does not have.
 		c, err := dialer.DialUnix(ctx, "unix", local, remote)
-		if from != "" && !errors.Is(err, syscall.EADDRINUSE) {
+		if from != "" && !strings.HasPrefix(from, abstractFolder) && !errors.Is(err, syscall.EADDRINUSE) {
 			// The acceptor knows the name from the kernel; the file is of no use.
 			_ = os.Remove(from)
 		}
