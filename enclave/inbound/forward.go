@@ -32,6 +32,7 @@ type ForwardConfig struct {
 type Forwarder struct {
 	cfg      ForwardConfig
 	acceptor *acceptor
+	relays   relay.Engine
 }
 
 // NewForwarder starts to take streams, which wait until Run. Close is for one that
@@ -119,7 +120,9 @@ func (f *Forwarder) carry(hard context.Context, c *Conn, relays *sync.WaitGroup)
 }
 
 func (f *Forwarder) relay(hard context.Context, c *Conn, app net.Conn) {
-	result, err := relay.Relay(hard, c, app, relay.Options{})
+	// The stream without its count, which is kept up to the end of the relay.
+	defer c.leave()
+	result, err := f.relays.Relay(hard, c.Conn, app, relay.Options{})
 	f.cfg.Log.Debug("connection ended", "part", "streams", "client", c.RemoteAddr().String(),
 		"downlink_bytes", result.AToB, "uplink_bytes", result.BToA, "err", err)
 }

@@ -181,7 +181,7 @@ func (q *port) carry(client net.Conn, from netip.AddrPort) bool {
 
 func (q *port) relay(client, inside net.Conn, call Call) {
 	p := q.publisher
-	result, err := relay.Relay(p.hard, client, inside, relay.Options{
+	result, err := p.relays.Relay(p.hard, client, inside, relay.Options{
 		IdleTimeout: p.tuning.Load().IdleTimeout, AToB: &q.downlink, BToA: &q.uplink,
 	})
 	p.config.Log.Debug("connection ended", "addr", q.local, "client", call.Client.String(), "id", call.ID,

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/host/balance"
+	"github.com/corridor-enclave/corridor/tapstack/relay"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -92,6 +93,7 @@ type Publisher struct {
 	cut    context.CancelFunc
 
 	running sync.WaitGroup // accept loops and connections
+	relays  relay.Engine
 
 	process uint64        // begins the ID of every connection
 	calls   atomic.Uint64 // and their number ends it

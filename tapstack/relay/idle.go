@@ -11,7 +11,7 @@ const idleTicks = 4
 // An idleWatch ends a relay through which nothing moves. It counts ticks in which
 // no byte moved, so a read costs no timer.
 type idleWatch struct {
-	relaying *relaying
+	relay    watched
 	interval time.Duration
 
 	mu    sync.Mutex
@@ -20,12 +20,18 @@ type idleWatch struct {
 	quiet int   // ticks without a byte, in a row
 }
 
+// A watched is a relay under way.
+type watched interface {
+	passed() int64 // bytes, both ways
+	giveUp(error)
+}
+
 // watchIdle begins to watch; nil is a watch that is not kept.
-func watchIdle(r *relaying, timeout time.Duration) *idleWatch {
+func watchIdle(r watched, timeout time.Duration) *idleWatch {
 	if timeout <= 0 {
 		return nil
 	}
-	w := &idleWatch{relaying: r, interval: max(timeout/idleTicks, 1)}
+	w := &idleWatch{relay: r, interval: max(timeout/idleTicks, 1)}
 	w.mu.Lock() // the first tick may come before the timer is known here
 	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(w.interval, w.tick)
@@ -34,7 +40,7 @@ func watchIdle(r *relaying, timeout time.Duration) *idleWatch {
 
 func (w *idleWatch) tick() {
 	if w.isIdle() {
-		w.relaying.giveUp(ErrIdle)
+		w.relay.giveUp(ErrIdle)
 	}
 }
 
@@ -45,7 +51,7 @@ func (w *idleWatch) isIdle() bool {
 	if w.timer == nil {
 		return false // stopped meanwhile
 	}
-	moved := w.relaying.aToB.moved.Load() + w.relaying.bToA.moved.Load()
+	moved := w.relay.passed()
 	if moved != w.moved {
 		w.moved, w.quiet = moved, 0
 	} else if w.quiet++; w.quiet == idleTicks {

@@ -111,7 +111,7 @@ func Relay(ctx context.Context, a, b net.Conn, o Options) (Result, error) {
 	}
 
 	// Neither costs a goroutine: there may be many relays, most of them quiet.
-	unwatch := context.AfterFunc(ctx, func() { r.giveUp(fmt.Errorf("relay: asked to stop: %w", context.Cause(ctx))) })
+	unwatch := context.AfterFunc(ctx, func() { r.giveUp(stopped(ctx)) })
 	idle := watchIdle(r, o.IdleTimeout)
 	var other sync.WaitGroup
 	other.Go(func() { r.copyDirection(&r.bToA, size) })
@@ -140,10 +140,29 @@ type relaying struct {
 	aToB, bToA direction
 	closing    [2]sync.Once // of a and of b
 
-	mu    sync.Mutex
+	mu sync.Mutex
+	outcome
+}
+
+// An outcome is how a relay came to its end. It belongs to the relay's lock.
+type outcome struct {
 	first Side
 	ended bool // first and err have their meaning, even if they are zero
 	err   error
+}
+
+// end records which side ended first, and the first error.
+func (o *outcome) end(side Side, err error) {
+	if !o.ended {
+		o.first, o.ended = side, true
+	}
+	if o.err == nil {
+		o.err = err
+	}
+}
+
+func stopped(ctx context.Context) error {
+	return fmt.Errorf("relay: asked to stop: %w", context.Cause(ctx))
 }
 
 func newRelaying(a, b net.Conn) *relaying {
@@ -204,17 +223,14 @@ func (r *relaying) endOfStream(d *direction) {
 	d.complete.Store(true)
 }
 
-// end records which side ended first, and the first error.
+// end records how the relay ended.
 func (r *relaying) end(side Side, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.ended {
-		r.first, r.ended = side, true
-	}
-	if r.err == nil {
-		r.err = err
-	}
+	r.outcome.end(side, err)
 }
+
+func (r *relaying) passed() int64 { return r.aToB.moved.Load() + r.bToA.moved.Load() }
 
 // giveUp ends the relay from outside.
 func (r *relaying) giveUp(err error) {

@@ -25,11 +25,20 @@ type finished struct {
 	err error
 }
 
+// A relayer is one of the ways to relay.
+type relayer func(ctx context.Context, a, b net.Conn, o relay.Options) (relay.Result, error)
+
+// relayers runs a test by goroutines, and by an engine.
+func relayers(t *testing.T, test func(t *testing.T, by relayer)) {
+	t.Run("goroutines", func(t *testing.T) { t.Parallel(); test(t, relay.Relay) })
+	t.Run("engine", func(t *testing.T) { t.Parallel(); test(t, new(relay.Engine).Relay) })
+}
+
 // start relays between two connections, and hands over the outcome.
-func start(ctx context.Context, a, b net.Conn, o relay.Options) <-chan finished {
+func (by relayer) start(ctx context.Context, a, b net.Conn, o relay.Options) <-chan finished {
 	out := make(chan finished, 1)
 	go func() {
-		res, err := relay.Relay(ctx, a, b, o)
+		res, err := by(ctx, a, b, o)
 		out <- finished{res, err}
 	}()
 	return out
@@ -58,11 +67,11 @@ func pair(t testing.TB, network string) (near, far net.Conn) {
 }
 
 // ends sets up client <-> (a relay b) <-> server over the two networks.
-func ends(t *testing.T, networkA, networkB string, ctx context.Context, o relay.Options) (client, server net.Conn, out <-chan finished) {
+func (by relayer) ends(t *testing.T, networkA, networkB string, ctx context.Context, o relay.Options) (client, server net.Conn, out <-chan finished) {
 	t.Helper()
 	client, a := pair(t, networkA)
 	b, server := pair(t, networkB)
-	return client, server, start(ctx, a, b, o)
+	return client, server, by.start(ctx, a, b, o)
 }
 
 func closeWrite(t *testing.T, c net.Conn) {
@@ -82,6 +91,10 @@ func readAll(t *testing.T, c net.Conn, want []byte) {
 
 func TestRelayCarriesBothStreamsToTheirEnd(t *testing.T) {
 	t.Parallel()
+	relayers(t, testRelayCarriesBothStreamsToTheirEnd)
+}
+
+func testRelayCarriesBothStreamsToTheirEnd(t *testing.T, by relayer) {
 	up, down := make([]byte, 1<<20+7), make([]byte, 3<<20+1)
 	rng := rand.NewChaCha8([32]byte{1})
 	_, _ = rng.Read(up)
@@ -103,7 +116,7 @@ func TestRelayCarriesBothStreamsToTheirEnd(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var aToB, bToA atomic.Int64
-			client, server, out := ends(t, tt.networks[0], tt.networks[1], t.Context(), relay.Options{
+			client, server, out := by.ends(t, tt.networks[0], tt.networks[1], t.Context(), relay.Options{
 				BufferSize: tt.bufferSize, AToB: &aToB, BToA: &bToA,
 			})
 			early, late, first := client, server, relay.SideA
@@ -133,12 +146,13 @@ func TestRelayCarriesBothStreamsToTheirEnd(t *testing.T) {
 	}
 }
 
-func TestRelayPassesAResetOn(t *testing.T) {
-	t.Parallel()
+func TestRelayPassesAResetOn(t *testing.T) { t.Parallel(); relayers(t, testRelayPassesAResetOn) }
+
+func testRelayPassesAResetOn(t *testing.T, by relayer) {
 	for _, side := range []relay.Side{relay.SideA, relay.SideB} {
 		t.Run(side.String(), func(t *testing.T) {
 			t.Parallel()
-			client, server, out := ends(t, "tcp", "tcp", t.Context(), relay.Options{})
+			client, server, out := by.ends(t, "tcp", "tcp", t.Context(), relay.Options{})
 			resetting, other := client, server
 			if side == relay.SideB {
 				resetting, other = server, client
@@ -167,7 +181,11 @@ func TestRelayPassesAResetOn(t *testing.T) {
 // A response that is cut after the request has ended must not look whole.
 func TestRelayResetsAfterHalfClose(t *testing.T) {
 	t.Parallel()
-	client, server, out := ends(t, "tcp", "tcp", t.Context(), relay.Options{})
+	relayers(t, testRelayResetsAfterHalfClose)
+}
+
+func testRelayResetsAfterHalfClose(t *testing.T, by relayer) {
+	client, server, out := by.ends(t, "tcp", "tcp", t.Context(), relay.Options{})
 	closeWrite(t, client)
 	readAll(t, server, nil)
 	if err := server.(*net.TCPConn).SetLinger(0); err != nil {
@@ -184,9 +202,13 @@ func TestRelayResetsAfterHalfClose(t *testing.T) {
 
 func TestRelayEndsWithItsContext(t *testing.T) {
 	t.Parallel()
+	relayers(t, testRelayEndsWithItsContext)
+}
+
+func testRelayEndsWithItsContext(t *testing.T, by relayer) {
 	cause := errors.New("the enclave went away")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	client, server, out := ends(t, "tcp", "tcp", ctx, relay.Options{})
+	client, server, out := by.ends(t, "tcp", "tcp", ctx, relay.Options{})
 	cancel(cause)
 	got := <-out
 	if !errors.Is(got.err, cause) || got.First != relay.NoSide {
@@ -199,13 +221,14 @@ func TestRelayEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestRelayIdle(t *testing.T) {
-	t.Parallel()
+func TestRelayIdle(t *testing.T) { t.Parallel(); relayers(t, testRelayIdle) }
+
+func testRelayIdle(t *testing.T, by relayer) {
 	const timeout = time.Minute
 	synctest.Test(t, func(t *testing.T) {
 		client, a := net.Pipe()
 		b, server := net.Pipe()
-		out := start(t.Context(), a, b, relay.Options{IdleTimeout: timeout})
+		out := by.start(t.Context(), a, b, relay.Options{IdleTimeout: timeout})
 		begin := time.Now()
 		for range 20 { // one byte now and then, in one direction only, is not idle
 			time.Sleep(timeout - time.Second)
@@ -234,12 +257,16 @@ func TestRelayIdle(t *testing.T) {
 
 func TestRelayIdleIsAlsoAWriteThatDoesNotMove(t *testing.T) {
 	t.Parallel()
+	relayers(t, testRelayIdleIsAlsoAWriteThatDoesNotMove)
+}
+
+func testRelayIdleIsAlsoAWriteThatDoesNotMove(t *testing.T, by relayer) {
 	synctest.Test(t, func(t *testing.T) {
 		client, a := net.Pipe()
 		b, server := net.Pipe()
 		defer server.Close() // which never reads
 		defer client.Close()
-		out := start(t.Context(), a, b, relay.Options{IdleTimeout: time.Second})
+		out := by.start(t.Context(), a, b, relay.Options{IdleTimeout: time.Second})
 		if _, err := client.Write([]byte("stuck")); err != nil {
 			t.Fatal(err)
 		}
@@ -251,11 +278,12 @@ func TestRelayIdleIsAlsoAWriteThatDoesNotMove(t *testing.T) {
 
 // Without CloseWrite nobody can be told of a half-close: the answer still has
 // to arrive, and the ends of both streams end the relay.
-func TestRelayWithoutCloseWrite(t *testing.T) {
-	t.Parallel()
+func TestRelayWithoutCloseWrite(t *testing.T) { t.Parallel(); relayers(t, testRelayWithoutCloseWrite) }
+
+func testRelayWithoutCloseWrite(t *testing.T, by relayer) {
 	client, a := pair(t, "tcp")
 	b, server := net.Pipe()
-	out := start(t.Context(), a, b, relay.Options{})
+	out := by.start(t.Context(), a, b, relay.Options{})
 	closeWrite(t, client)
 	if _, err := server.Write([]byte("answer")); err != nil {
 		t.Fatal(err)
@@ -288,10 +316,14 @@ func (r *refusing) Reset() error {
 
 func TestRelayDeliversAnAnswerAheadOfARefusal(t *testing.T) {
 	t.Parallel()
+	relayers(t, testRelayDeliversAnAnswerAheadOfARefusal)
+}
+
+func testRelayDeliversAnAnswerAheadOfARefusal(t *testing.T, by relayer) {
 	client, a := pair(t, "tcp")
 	near, server := pair(t, "tcp")
 	b := &refusing{Conn: near}
-	out := start(t.Context(), a, b, relay.Options{})
+	out := by.start(t.Context(), a, b, relay.Options{})
 	if _, err := client.Write([]byte("too large a body")); err != nil {
 		t.Fatal(err)
 	}
@@ -321,13 +353,14 @@ func (c tlsLike) Close() error {
 	return c.Conn.Close()
 }
 
-func TestRelayResetsBelowTLS(t *testing.T) {
-	t.Parallel()
+func TestRelayResetsBelowTLS(t *testing.T) { t.Parallel(); relayers(t, testRelayResetsBelowTLS) }
+
+func testRelayResetsBelowTLS(t *testing.T, by relayer) {
 	var _ interface{ NetConn() net.Conn } = (*tls.Conn)(nil) // the shape that tlsLike has
 	client, a := pair(t, "tcp")
 	b, server := pair(t, "tcp")
 	ctx, cancel := context.WithCancel(t.Context())
-	out := start(ctx, tlsLike{a}, b, relay.Options{})
+	out := by.start(ctx, tlsLike{a}, b, relay.Options{})
 	cancel()
 	<-out
 	if got, err := io.ReadAll(client); len(got) > 0 || !errors.Is(err, syscall.ECONNRESET) {
@@ -341,7 +374,7 @@ func BenchmarkRelay(b *testing.B) {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
 			client, a := pair(b, "tcp")
 			near, server := pair(b, "tcp")
-			out := start(b.Context(), a, near, relay.Options{IdleTimeout: time.Minute})
+			out := relayer(new(relay.Engine).Relay).start(b.Context(), a, near, relay.Options{IdleTimeout: time.Minute})
 			chunk, back := make([]byte, size), make([]byte, size)
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
@@ -369,9 +402,13 @@ func (gaveUp) AtEOF() error { return syscall.ECONNRESET }
 // other side is reset.
 func TestRelayAsksWhatTheEndMeans(t *testing.T) {
 	t.Parallel()
+	relayers(t, testRelayAsksWhatTheEndMeans)
+}
+
+func testRelayAsksWhatTheEndMeans(t *testing.T, by relayer) {
 	client, a := pair(t, "tcp")
 	b, server := pair(t, "tcp")
-	out := start(t.Context(), a, gaveUp{b.(*net.TCPConn)}, relay.Options{})
+	out := by.start(t.Context(), a, gaveUp{b.(*net.TCPConn)}, relay.Options{})
 	if _, err := server.Write([]byte("half")); err != nil {
 		t.Fatal(err)
 	}

@@ -91,6 +91,10 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	return s.SyscallConn()
 }
 
+// Socketed says that a duplicate of the socket can stand for the connection, if it
+// keeps to the order above.
+func (c *Conn) Socketed() {}
+
 // Unused reports whether the peer has neither sent nor ended anything, without
 // waiting: a stream that was kept ready may have been closed meanwhile.
 func (c *Conn) Unused() bool {
