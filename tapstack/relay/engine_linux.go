@@ -78,10 +78,7 @@ func detach(a, b net.Conn, o Options) (*pair, bool) {
 	if o.BufferSize > DefaultBufferSize {
 		return nil, false
 	}
-	p := &pair{done: make(chan struct{}), size: o.BufferSize}
-	if p.size <= 0 {
-		p.size = DefaultBufferSize
-	}
+	p := &pair{done: make(chan struct{}), size: chunkSize(o, a, b)}
 	if !p.a.duplicate(a) {
 		return nil, false
 	}

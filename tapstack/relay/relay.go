@@ -77,6 +77,27 @@ type Resetter interface {
 	Reset() error
 }
 
+// A WriteLimiter is a connection that takes writes of a limited size only. Relay
+// keeps to it also where it writes to the socket past the Write method.
+type WriteLimiter interface {
+	// WriteMax is the most bytes that one write may have; 0 is no limit.
+	WriteMax() int
+}
+
+// chunkSize is how many bytes are read, and so written, at once.
+func chunkSize(o Options, between ...net.Conn) int {
+	size := o.BufferSize
+	if size <= 0 {
+		size = DefaultBufferSize
+	}
+	for _, c := range between {
+		if l, ok := c.(WriteLimiter); ok && l.WriteMax() > 0 {
+			size = min(size, l.WriteMax())
+		}
+	}
+	return size
+}
+
 // Relay copies both ways between a and b until both directions have ended,
 // closes both, and returns what passed. It owns both connections from the call
 // on; no deadline may be set on them. A connection with a SyscallConn is read by
@@ -105,10 +126,7 @@ type Resetter interface {
 func Relay(ctx context.Context, a, b net.Conn, o Options) (Result, error) {
 	r := newRelaying(a, b)
 	r.aToB.total, r.bToA.total = o.AToB, o.BToA
-	size := o.BufferSize
-	if size <= 0 {
-		size = DefaultBufferSize
-	}
+	size := chunkSize(o, a, b)
 
 	// Neither costs a goroutine: there may be many relays, most of them quiet.
 	unwatch := context.AfterFunc(ctx, func() { r.giveUp(stopped(ctx)) })

@@ -95,6 +95,15 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 // keeps to the order above.
 func (c *Conn) Socketed() {}
 
+// WriteMax is the limit of the connection below: the most bytes that one write to
+// its socket may have, or 0.
+func (c *Conn) WriteMax() int {
+	if l, ok := c.Conn.(interface{ WriteMax() int }); ok {
+		return l.WriteMax()
+	}
+	return 0
+}
+
 // Unused reports whether the peer has neither sent nor ended anything, without
 // waiting: a stream that was kept ready may have been closed meanwhile.
 func (c *Conn) Unused() bool {

@@ -142,6 +142,10 @@ func (k *kernel) newConn(raw rawConn, remote Addr) *conn {
 	return &conn{rawConn: raw, local: toAddr(raw.LocalAddr()), remote: remote}
 }
 
+// WriteMax is what one write to the socket should not exceed, which those who relay
+// ask; see kernelWriteMax. A link has a setting of its own.
+func (c *conn) WriteMax() int { return kernelWriteMax }
+
 func (c *conn) LocalAddr() net.Addr  { return c.local }
 func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
