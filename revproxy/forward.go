@@ -159,7 +159,7 @@ func (p *Proxy) copyBody(w http.ResponseWriter, x *exchange, res *http.Response)
 	}
 	var written int64
 	piece := bufferSize
-	if x.in.ProtoMajor == 2 {
+	if x.in.ProtoMajor == 2 && x.in.TLS != nil {
 		piece = recordSize
 		buf = buf[:bufferSize/piece*piece] // whole ones, as long as the app has so much
 	}
