@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/corridor-enclave/corridor/bench/binaries"
 )
@@ -62,6 +63,21 @@ func TestConnectConformance(t *testing.T) {
 	}
 }
 
+// endWithParent stops the adapter when the suite is gone, which if it was killed
+// could not say so.
+func endWithParent(ctx context.Context, stop func()) {
+	parent := os.Getppid()
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for ctx.Err() == nil && os.Getppid() == parent {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+		}
+	}
+	stop()
+}
+
 // adapter is started by the suite in place of a server. It starts the suite's
 // server without TLS, a front before it, and tells the suite where the front is.
 // The messages are those of connectrpc.conformance.v1, each behind its length in
@@ -69,6 +85,7 @@ func TestConnectConformance(t *testing.T) {
 func adapter(in io.Reader, out io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	go endWithParent(ctx, stop)
 	request, err := readMessage(in)
 	if err != nil {
 		return err
