@@ -21,12 +21,15 @@ const (
 	MaxBytes = 1 << 30
 	// fetchTimeout bounds one outgoing request.
 	fetchTimeout = time.Minute
+	// maxWork bounds what one request may cost.
+	maxWork = 10 * time.Millisecond
 )
 
 // An App serves:
 //
 //	GET  /               what the request looked like from here, as JSON
 //	GET  /hello          12 bytes, the small answer of measurements; counted
+//	GET  /hello?work=50us  the same, after so much work of a core
 //	GET  /count          how often /hello was asked for
 //	GET  /bytes?n=N      N bytes of a fixed pattern
 //	GET  /slow?for=1s    an answer in two halves with a pause between
@@ -53,9 +56,7 @@ func (a *App) Hellos() uint64 { return a.hellos.Load() }
 func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/hello":
-		a.hellos.Add(1)
-		w.Header().Set("Content-Type", "text/plain")
-		fmt.Fprint(w, "hello world\n")
+		a.serveHello(w, r)
 	case "/count":
 		fmt.Fprintf(w, "%d\n", a.hellos.Load())
 	case "/bytes":
@@ -75,6 +76,22 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+func (a *App) serveHello(w http.ResponseWriter, r *http.Request) {
+	if r.URL.RawQuery != "" {
+		d, err := time.ParseDuration(r.URL.Query().Get("work"))
+		if err != nil || d < 0 || d > maxWork {
+			http.Error(w, "work: a duration of up to 10ms is needed", http.StatusBadRequest)
+			return
+		}
+		for end := time.Now().Add(d); time.Now().Before(end); {
+			continue // it is to cost a core, which waiting does not
+		}
+	}
+	a.hellos.Add(1)
+	w.Header().Set("Content-Type", "text/plain")
+	fmt.Fprint(w, "hello world\n")
 }
 
 // Seen is what GET / answers: the request as the app saw it.

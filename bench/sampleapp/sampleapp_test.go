@@ -29,8 +29,11 @@ func TestApp(t *testing.T) {
 		{"slow without an end", "/slow?for=2h", "up to a minute", 400},
 		{"fetch of nonsense", fetch("::"), "missing protocol", 400},
 		{"fetch of nobody", fetch("http://127.0.0.1:1/"), "refused", 502},
+		{"too much work", "/hello?work=1h", "up to 10ms", 400},
+		{"work in no unit", "/hello?work=1", "up to 10ms", 400},
 		{"hello", "/hello", "hello world\n", 200},
-		{"count", "/count", "1\n", 200},
+		{"hello after work", "/hello?work=10us", "hello world\n", 200},
+		{"count", "/count", "2\n", 200},
 		{"bytes", "/bytes?n=16", string(read(t, sampleapp.Pattern(16))), 200},
 		{"slow", "/slow?for=1ms", "first half\nsecond half\n", 200},
 		{"fetch", fetch(srv.URL + "/bytes?n=1000"), sampleapp.PatternSHA256(1000), 200},
@@ -46,7 +49,7 @@ func TestApp(t *testing.T) {
 			t.Errorf("%s: %d %q, want %d %q", tt.name, resp.StatusCode, body, tt.status, tt.want)
 		}
 	}
-	if app.Hellos() != 1 {
+	if app.Hellos() != 2 {
 		t.Errorf("Hellos() = %d", app.Hellos())
 	}
 }
