@@ -30,7 +30,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/corridor-enclave/corridor/enclave/sometimes"
+	"github.com/corridor-enclave/corridor/tapstack/sometimes"
 	"github.com/corridor-enclave/corridor/tapstack/stream"
 )
 

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/corridor-enclave/corridor/enclave/sometimes"
 	"github.com/corridor-enclave/corridor/tapstack/relay"
+	"github.com/corridor-enclave/corridor/tapstack/sometimes"
 )
 
 const (

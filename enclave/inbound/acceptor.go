@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/corridor-enclave/corridor/enclave/sometimes"
+	"github.com/corridor-enclave/corridor/tapstack/sometimes"
 	"github.com/corridor-enclave/corridor/tapstack/stream"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )

@@ -16,8 +16,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/corridor-enclave/corridor/enclave/sometimes"
 	"github.com/corridor-enclave/corridor/tapstack/simvsock"
+	"github.com/corridor-enclave/corridor/tapstack/sometimes"
 	"github.com/corridor-enclave/corridor/tapstack/stream"
 	"github.com/corridor-enclave/corridor/tapstack/tapstacktest"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"

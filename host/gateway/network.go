@@ -59,7 +59,7 @@ func newNetwork(g *Gateway, cid vsockconn.CID) (*network, error) {
 		cid:      cid,
 		log:      log,
 		policy:   g.newPolicy(),
-		refusals: &refusals{log: log},
+		refusals: newRefusals(log),
 		ctx:      ctx,
 		cancel:   cancel,
 	}

@@ -38,7 +38,7 @@ func (g *Gateway) Outside(ctx context.Context, cid vsockconn.CID) *Outside {
 	p.ipv6 = g.hasIPv6()
 	return &Outside{policy: p, dns: &dnsServer{
 		ctx: ctx, egress: p.egress, live: p.live, answers: p.answers,
-		refusals:  &refusals{log: g.log.With("cid", uint32(cid), "part", "calls")},
+		refusals:  newRefusals(g.log.With("cid", uint32(cid), "part", "calls")),
 		counts:    dnsCounters{forwarded: exposition.NewDurations()},
 		resolvers: g.resolvers, cache: newDNSCache(), slots: make(chan struct{}, maxQueries),
 	}}

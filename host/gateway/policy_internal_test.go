@@ -3,7 +3,6 @@ package gateway
 import (
 	"net/netip"
 	"testing"
-	"time"
 )
 
 func TestPolicy(t *testing.T) {
@@ -46,23 +45,6 @@ func TestPolicy(t *testing.T) {
 		}
 		if no != (refusal{}) || to.String() != tt.want {
 			t.Errorf("%s (host loopback %t) = %s, %q; want %s", tt.to, tt.loopback, to, no.why, tt.want)
-		}
-	}
-}
-
-func TestSometimes(t *testing.T) {
-	t.Parallel()
-	s := &sometimes{}
-	start := time.Unix(1000, 0)
-	for _, tt := range []struct {
-		after   time.Duration
-		ok      bool
-		skipped int
-	}{
-		{0, true, 0}, {1, false, 0}, {logEvery - 1, false, 0}, {logEvery, true, 2}, {2 * logEvery, true, 0},
-	} {
-		if skipped, ok := s.now(start.Add(tt.after)); ok != tt.ok || skipped != tt.skipped {
-			t.Errorf("after %s: %d, %t; want %d, %t", tt.after, skipped, ok, tt.skipped, tt.ok)
 		}
 	}
 }

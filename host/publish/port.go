@@ -13,6 +13,7 @@ import (
 	"github.com/corridor-enclave/corridor/host/route"
 	"github.com/corridor-enclave/corridor/tapstack/exposition"
 	"github.com/corridor-enclave/corridor/tapstack/relay"
+	"github.com/corridor-enclave/corridor/tapstack/sometimes"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -20,8 +21,6 @@ const (
 	// acceptPause is how long a port waits when the machine has no room for
 	// another connection (file descriptors, memory).
 	acceptPause = 50 * time.Millisecond
-	// logEvery is the shortest time between two lines about failing clients.
-	logEvery = 10 * time.Second
 )
 
 // A port is one published address.
@@ -38,8 +37,7 @@ type port struct {
 	downlink, uplink           atomic.Int64 // bytes
 	dials                      *exposition.Histogram
 
-	logged  atomic.Int64 // when a failure was logged last, in Unix nanoseconds
-	skipped atomic.Int64 // failures not logged since
+	failing sometimes.Logger // tells of clients who come to nothing
 }
 
 // A plan is where the clients of a port go. The connections that are there keep
@@ -50,7 +48,7 @@ type plan struct {
 }
 
 func newPort(p *Publisher, to *plan, l net.Listener) *port {
-	q := &port{publisher: p, local: to.Local, listener: l, stopped: make(chan struct{}), dials: exposition.NewDurations()}
+	q := &port{publisher: p, local: to.Local, listener: l, stopped: make(chan struct{}), dials: exposition.NewDurations(), failing: sometimes.Logger{Log: p.config.Log}}
 	q.plan.Store(to)
 	return q
 }
@@ -249,13 +247,7 @@ func (q *port) pass(said *route.Peeked, inside net.Conn) error {
 
 // failed logs a failure that clients can cause at will, at most once in a while.
 func (q *port) failed(msg, client string, err error) {
-	now := time.Now().UnixNano()
-	last := q.logged.Load()
-	if now-last < int64(logEvery) || !q.logged.CompareAndSwap(last, now) {
-		q.skipped.Add(1)
-		return
-	}
-	q.publisher.config.Log.Warn(msg, "addr", q.local, "client", client, "err", err, "not_logged", q.skipped.Swap(0))
+	q.failing.Warn(msg, "addr", q.local, "client", client, "err", err)
 }
 
 // reset closes the connection such that the peer sees an error, where it can.
