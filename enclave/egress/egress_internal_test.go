@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/corridor-enclave/corridor/tapstack/pacing"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -91,7 +93,7 @@ func TestServerOutlivesAFullTable(t *testing.T) {
 		log := slog.New(slog.DiscardHandler)
 		l := &failing{errs: []error{errors.New("too many open files"), errors.New("too many open files"), net.ErrClosed}}
 		begin := time.Now()
-		if err := newServer("test", l, socks{}, New(Config{Log: log}), log).Run(t.Context()); !errors.Is(err, net.ErrClosed) || time.Since(begin) != 2*acceptPause {
+		if err := newServer("test", l, socks{}, New(Config{Log: log}), log).Run(t.Context()); !errors.Is(err, net.ErrClosed) || time.Since(begin) != 2*pacing.Accept {
 			t.Errorf("%v after %v", err, time.Since(begin))
 		}
 	})

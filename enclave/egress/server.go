@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/corridor-enclave/corridor/tapstack/pacing"
 	"github.com/corridor-enclave/corridor/tapstack/relay"
 	"github.com/corridor-enclave/corridor/tapstack/sometimes"
 )
@@ -24,9 +25,6 @@ const (
 	farewellTimeout = time.Second
 	// maxClients bounds the clients of one listener, connected or not.
 	maxClients = 4096
-	// acceptPause is how long accepting pauses when the enclave has no room for
-	// another connection (file descriptors, memory).
-	acceptPause = 50 * time.Millisecond
 )
 
 // A protocol is how a client says where to.
@@ -98,7 +96,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return fmt.Errorf("egress: accept clients of %s: %w", s.name, err)
 		default:
 			s.loose.Warn("client not accepted", "error", err)
-			pause(ctx)
+			pacing.Pause(ctx.Done(), pacing.Accept)
 			continue
 		}
 		select {
@@ -112,15 +110,6 @@ func (s *Server) Run(ctx context.Context) error {
 			defer func() { <-s.slots }()
 			s.serve(ctx, conn)
 		})
-	}
-}
-
-func pause(ctx context.Context) {
-	timer := time.NewTimer(acceptPause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
 

@@ -8,15 +8,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/corridor-enclave/corridor/tapstack/pacing"
 	"github.com/corridor-enclave/corridor/tapstack/relay"
 )
 
 const (
 	// dialTimeout bounds the connection to the app, which is inside as well.
 	dialTimeout = 10 * time.Second
-	// acceptPause is how long accepting pauses when the enclave has no room for
-	// another connection (file descriptors, memory).
-	acceptPause = 50 * time.Millisecond
 )
 
 // ForwardConfig says where a port's streams lead.
@@ -88,17 +86,8 @@ func (f *Forwarder) accept(hard context.Context, relays *sync.WaitGroup) error {
 			return fmt.Errorf("inbound: accept streams: %w", err)
 		default:
 			f.acceptor.loose.Warn("stream not accepted", "error", err)
-			f.pause()
+			pacing.Pause(f.acceptor.stop, pacing.Accept)
 		}
-	}
-}
-
-func (f *Forwarder) pause() {
-	timer := time.NewTimer(acceptPause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-f.acceptor.stop:
 	}
 }
 

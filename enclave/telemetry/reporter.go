@@ -11,11 +11,11 @@ package telemetry
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"sync/atomic"
 	"time"
 
+	"github.com/corridor-enclave/corridor/tapstack/pacing"
 	"github.com/corridor-enclave/corridor/tapstack/telemetry"
 )
 
@@ -106,12 +106,8 @@ func (r *Reporter) Run(ctx context.Context) error {
 		if r.cfg.Now().Sub(began) >= lifetime {
 			pause = firstPause
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause/2))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !pacing.Pause(ctx.Done(), pacing.About(pause)) {
 			return nil
-		case <-timer.C:
 		}
 	}
 }

@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/corridor-enclave/corridor/tapstack/pacing"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -153,7 +153,7 @@ func (b *Balancer) pause(ctx context.Context, d time.Duration, forChange bool) b
 	if forChange {
 		d = time.Hour // ctx ends long before
 	}
-	timer := time.NewTimer(d/2 + rand.N(d/2))
+	timer := time.NewTimer(pacing.About(d))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/host/gateway"
+	"github.com/corridor-enclave/corridor/tapstack/pacing"
 	"github.com/corridor-enclave/corridor/tapstack/relay"
 	"github.com/corridor-enclave/corridor/tapstack/stream"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
@@ -33,9 +34,6 @@ const (
 	leastShare = 2 * time.Second
 	// maxTries bounds the addresses of a name that are tried.
 	maxTries = 4
-	// acceptPause is how long accepting pauses when there is no room for another
-	// connection (file descriptors, memory).
-	acceptPause = 50 * time.Millisecond
 )
 
 // Limits bound what one enclave may have.
@@ -193,17 +191,8 @@ func (s *Server) accept(ctx context.Context, calls *sync.WaitGroup) error {
 			return fmt.Errorf("egress: accept calls: %w", err)
 		default:
 			s.cfg.Log.Warn("call not accepted", "err", err)
-			pause(ctx)
+			pacing.Pause(ctx.Done(), pacing.Accept)
 		}
-	}
-}
-
-func pause(ctx context.Context) {
-	timer := time.NewTimer(acceptPause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
 

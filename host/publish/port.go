@@ -12,15 +12,10 @@ import (
 
 	"github.com/corridor-enclave/corridor/host/route"
 	"github.com/corridor-enclave/corridor/tapstack/exposition"
+	"github.com/corridor-enclave/corridor/tapstack/pacing"
 	"github.com/corridor-enclave/corridor/tapstack/relay"
 	"github.com/corridor-enclave/corridor/tapstack/sometimes"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
-)
-
-const (
-	// acceptPause is how long a port waits when the machine has no room for
-	// another connection (file descriptors, memory).
-	acceptPause = 50 * time.Millisecond
 )
 
 // A port is one published address.
@@ -121,14 +116,7 @@ func (q *port) refuse(client net.Conn, from netip.AddrPort, why refusal) {
 func (q *port) pause(err error) bool {
 	q.failures.Add(1)
 	q.failed("client not accepted", "", err)
-	timer := time.NewTimer(acceptPause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-q.stopped:
-		return false
-	}
+	return pacing.Pause(q.stopped, pacing.Accept)
 }
 
 // carry brings one client to an enclave. A client that cannot be brought there

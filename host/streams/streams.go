@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/corridor-enclave/corridor/tapstack/pacing"
 	"github.com/corridor-enclave/corridor/tapstack/stream"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
@@ -125,11 +125,7 @@ func (d *Dialer) Dial(ctx context.Context, to vsockconn.Addr, o stream.Opening) 
 		if late := net.Error(nil); reason == nil || !errors.As(err, &late) || !late.Timeout() {
 			reason = err
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause/2))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !pacing.Pause(ctx.Done(), pacing.About(pause)) {
 			return nil, fmt.Errorf("%w: %w", ErrUnreachable, reason)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/corridor-enclave/corridor/tapstack/pacing"
 	"github.com/corridor-enclave/corridor/tapstack/telemetry"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
@@ -28,9 +29,6 @@ const (
 	// silence is how long a stream may say nothing; an enclave of ours speaks
 	// every five seconds.
 	silence = time.Minute
-	// acceptPause is how long accepting pauses when there is no room for another
-	// stream (file descriptors, memory).
-	acceptPause = 50 * time.Millisecond
 )
 
 // Config is what a Receiver needs.
@@ -101,17 +99,8 @@ func (r *Receiver) Run(ctx context.Context, l net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("telemetry: accept: %w", err)
 		default:
-			pause(ctx, acceptPause)
+			pacing.Pause(ctx.Done(), pacing.Accept)
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
 
@@ -149,7 +138,7 @@ func (r *Receiver) read(ctx context.Context, cid vsockconn.CID, e *enclave, conn
 		}
 		r.take(cid, e, rec)
 		if wait := e.pace.spend(r.config.Now()); wait > 0 {
-			pause(ctx, wait)
+			pacing.Pause(ctx.Done(), wait)
 		}
 	}
 }
