@@ -21,18 +21,12 @@ var errNotSpoken = errors.New("the host does not speak the extended link")
 
 // Upgrade is the host's end of a POST to UpgradePath: it takes the stream away
 // from the HTTP server, as Hijack does, and answers 101 with what the host says
-// about itself. It returns what the enclave said. From then on both send frames
-// in the extended framing.
+// about itself, which may depend on what the enclave said. It returns the latter.
+// From then on both send frames in the extended framing.
 //
-// If the request does not open a link, Upgrade answers it (400, 405, 426, 500)
-// and returns an error; there is then nothing to close.
-func Upgrade(w http.ResponseWriter, r *http.Request, own Capabilities) (net.Conn, Capabilities, error) {
-	return UpgradeBy(w, r, func(Capabilities) (Capabilities, error) { return own, nil })
-}
-
-// UpgradeBy is Upgrade for a host whose answer depends on what the enclave says. An
-// error of answer refuses the link, with 409.
-func UpgradeBy(w http.ResponseWriter, r *http.Request, answer func(peer Capabilities) (own Capabilities, err error)) (net.Conn, Capabilities, error) {
+// If the request does not open a link, Upgrade answers it (400, 405, 409 for an error
+// of answer, 426, 500) and returns an error; there is then nothing to close.
+func Upgrade(w http.ResponseWriter, r *http.Request, answer func(peer Capabilities) (own Capabilities, err error)) (net.Conn, Capabilities, error) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), upgradeProtocol) {
 		w.Header().Set("Upgrade", upgradeProtocol)
 		return nil, Capabilities{}, refuse(w, http.StatusUpgradeRequired, "this path wants Upgrade: "+upgradeProtocol)

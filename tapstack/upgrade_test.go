@@ -116,7 +116,7 @@ func TestUpgradeRefuses(t *testing.T) {
 			t.Parallel()
 			addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Connection", "close")
-				if conn, _, err := tapstack.Upgrade(w, r, ours()); err == nil {
+				if conn, _, err := tapstack.Upgrade(w, r, says(ours())); err == nil {
 					t.Error("Upgrade returned no error")
 					conn.Close()
 				}
@@ -138,7 +138,7 @@ func TestUpgradeRefuses(t *testing.T) {
 func TestUpgradeOfRecordedRequest(t *testing.T) {
 	t.Parallel()
 	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		conn, peer, err := tapstack.Upgrade(w, r, oldest())
+		conn, peer, err := tapstack.Upgrade(w, r, says(oldest()))
 		if err != nil {
 			t.Errorf("Upgrade: %v", err)
 			return
@@ -320,4 +320,9 @@ func (c *watchedConn) Write(b []byte) (int, error) {
 		c.t.Errorf("a write of %d bytes, want at most %d", len(b), c.most)
 	}
 	return c.Conn.Write(b)
+}
+
+// says is the answer of a host that looks at nothing.
+func says(own tapstack.Capabilities) func(tapstack.Capabilities) (tapstack.Capabilities, error) {
+	return func(tapstack.Capabilities) (tapstack.Capabilities, error) { return own, nil }
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/http"
 	"net/url"
 	"strconv"
 	"sync/atomic"
@@ -161,5 +160,3 @@ func (c *secureConn) SyscallConn() (syscall.RawConn, error) {
 	}
 	return s.SyscallConn()
 }
-
-var _ http.Handler = (*Proxy)(nil)

@@ -171,9 +171,7 @@ func (p *Proxy) Close() {
 	}
 }
 
-// ServeHTTP passes one request on.
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.serve(w, r, "") }
-
+// serve passes one request on. ownPort is where the proxy itself is asked.
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, ownPort string) {
 	if !p.enter() {
 		panic(http.ErrAbortHandler) // the connection has been cut

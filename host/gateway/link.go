@@ -79,7 +79,7 @@ func (g *Gateway) takePlain(w http.ResponseWriter, r *http.Request) (*opening, e
 func (g *Gateway) takeExtended(w http.ResponseWriter, r *http.Request) (*opening, error) {
 	own := tapstack.Capabilities{Offload: true, Ping: true, IPv6: g.hasIPv6(), MaxFrame: tapstack.MaxFrame, MTU: g.config.MTU}
 	o := &opening{}
-	conn, takes, err := tapstack.UpgradeBy(w, r, func(peer tapstack.Capabilities) (tapstack.Capabilities, error) {
+	conn, takes, err := tapstack.Upgrade(w, r, func(peer tapstack.Capabilities) (tapstack.Capabilities, error) {
 		return g.lanes.answer(o, own, peer)
 	})
 	if err != nil {

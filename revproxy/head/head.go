@@ -165,13 +165,3 @@ func set(members string) (is [256]bool) {
 	}
 	return is
 }
-
-// IsToken reports whether b is a token.
-func IsToken(b []byte) bool {
-	for _, c := range b {
-		if !tokens[c] {
-			return false
-		}
-	}
-	return len(b) > 0
-}

@@ -99,7 +99,9 @@ func (w *kernelWorld) serve(ctx context.Context, l net.Listener, mtu int) *http.
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc(tapstack.UpgradePath, func(rw http.ResponseWriter, r *http.Request) {
-		conn, takes, err := tapstack.Upgrade(rw, r, tapstack.Capabilities{Offload: true, Ping: true, IPv6: mtu >= 1280, MaxFrame: tapstack.MaxFrame, MTU: mtu})
+		conn, takes, err := tapstack.Upgrade(rw, r, func(tapstack.Capabilities) (tapstack.Capabilities, error) {
+			return tapstack.Capabilities{Offload: true, Ping: true, IPv6: mtu >= 1280, MaxFrame: tapstack.MaxFrame, MTU: mtu}, nil
+		})
 		attach(conn, netstack.Peer{Framing: tapstack.Extended, Takes: takes}, err)
 	})
 	mux.HandleFunc(tapstack.ConnectPath, func(rw http.ResponseWriter, r *http.Request) {
