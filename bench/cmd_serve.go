@@ -7,10 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"slices"
-	"time"
 
 	"github.com/corridor-enclave/corridor/bench/servers"
 	"github.com/corridor-enclave/corridor/tapstack/exposition"
@@ -34,9 +31,9 @@ func runServe(ctx context.Context, args, environ []string, stdout io.Writer) err
 	if err != nil {
 		return usageError{err}
 	}
-	stop, err := tellAllocations(*metrics)
+	stop, err := exposition.ServeProcess(*metrics)
 	if err != nil {
-		return err
+		return fmt.Errorf("bench: tell allocations: %w", err)
 	}
 	defer stop()
 	l, err := listenOn(*listen)
@@ -52,25 +49,6 @@ func runServe(ctx context.Context, args, environ []string, stdout io.Writer) err
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
 	}
 	return server.Run(ctx, l)
-}
-
-// tellAllocations serves them until stop is called; without a socket it does
-// nothing.
-func tellAllocations(socket string) (stop func(), err error) {
-	if socket == "" {
-		return func() {}, nil
-	}
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		return nil, fmt.Errorf("bench: tell allocations: %w", err)
-	}
-	srv := &http.Server{Handler: exposition.ProcessHandler(), ReadHeaderTimeout: 10 * time.Second}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = srv.Serve(l) // ErrServerClosed, from stop
-	}()
-	return func() { srv.Close(); <-done }, nil
 }
 
 func parseServer(v string) (servers.Kind, error) {

@@ -5,12 +5,9 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
-	"time"
 
 	"github.com/corridor-enclave/corridor/attestation/attestationtest"
 	"github.com/corridor-enclave/corridor/attestation/nsm"
@@ -68,30 +65,12 @@ func observed(cfg config.Config) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	told, err := tell(cfg.Simulation.Metrics)
+	told, err := exposition.ServeProcess(cfg.Simulation.Metrics)
 	if err != nil {
 		profiled()
-		return nil, err
-	}
-	return func() { told(); profiled() }, nil
-}
-
-// tell serves what the process takes on a unix socket.
-func tell(socket string) (stop func(), err error) {
-	if socket == "" {
-		return func() {}, nil
-	}
-	l, err := net.Listen("unix", socket)
-	if err != nil {
 		return nil, fmt.Errorf("--metrics: %w", err)
 	}
-	srv := &http.Server{Handler: exposition.ProcessHandler(), ReadHeaderTimeout: 10 * time.Second}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = srv.Serve(l) // ErrServerClosed, from stop
-	}()
-	return func() { srv.Close(); <-done }, nil
+	return func() { told(); profiled() }, nil
 }
 
 // profile writes a CPU profile to a file. Its end is written by stop; a file that

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"sync/atomic"
 
-	"github.com/corridor-enclave/corridor/bench/binaries"
 	"github.com/corridor-enclave/corridor/bench/report"
 )
 
@@ -30,11 +29,7 @@ func StartEnclaves(ctx context.Context, tools Tools, number int) (*Running, erro
 }
 
 func (s *Setup) enclaves(number int) error {
-	hostPath, err := s.tools.Own(binaries.Host)
-	if err != nil {
-		return err
-	}
-	enclavePath, err := s.tools.Own(binaries.EnclaveSim)
+	hostPath, enclavePath, err := s.bothEnds()
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"net"
 
-	"github.com/corridor-enclave/corridor/bench/binaries"
 	"github.com/corridor-enclave/corridor/bench/process"
 	"github.com/corridor-enclave/corridor/bench/report"
 	"github.com/corridor-enclave/corridor/tapstack/tap"
@@ -115,11 +114,7 @@ func (s *Setup) inside() (err error) {
 // corridor starts both ends of ours around the namespace; requests go to the port
 // inside.
 func (s *Setup) corridor(port string) error {
-	hostPath, err := s.tools.Own(binaries.Host)
-	if err != nil {
-		return err
-	}
-	enclavePath, err := s.tools.Own(binaries.EnclaveSim)
+	hostPath, enclavePath, err := s.bothEnds()
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/corridor-enclave/corridor/bench/binaries"
 	"github.com/corridor-enclave/corridor/bench/report"
 )
 
@@ -32,11 +31,7 @@ func StartMarked(ctx context.Context, tools Tools, put func(at, to Place) (strin
 }
 
 func (s *Setup) marked(put func(at, to Place) (string, error)) error {
-	hostPath, err := s.tools.Own(binaries.Host)
-	if err != nil {
-		return err
-	}
-	enclavePath, err := s.tools.Own(binaries.EnclaveSim)
+	hostPath, enclavePath, err := s.bothEnds()
 	if err != nil {
 		return err
 	}

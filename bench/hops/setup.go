@@ -276,3 +276,12 @@ func freeAddress() (string, error) {
 	defer l.Close()
 	return l.Addr().String(), nil
 }
+
+// bothEnds returns the paths of our two binaries.
+func (s *Setup) bothEnds() (host, enclave string, err error) {
+	if host, err = s.tools.Own(binaries.Host); err != nil {
+		return "", "", err
+	}
+	enclave, err = s.tools.Own(binaries.EnclaveSim)
+	return host, enclave, err
+}

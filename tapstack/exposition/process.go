@@ -1,6 +1,7 @@
 package exposition
 
 import (
+	"net"
 	"net/http"
 	"runtime/debug"
 	"runtime/metrics"
@@ -58,6 +59,25 @@ func (p Process) Write(page *Page, labels ...Label) {
 	page.Counter("corridor_process_allocated_bytes_total", "Bytes ever allocated on the heap.", float64(p.AllocatedBytes), labels...)
 	page.Counter("corridor_process_allocations_total", "Objects ever allocated on the heap.", float64(p.Allocations), labels...)
 	page.Counter("corridor_process_collections_total", "Garbage collections.", float64(p.Collections), labels...)
+}
+
+// ServeProcess tells what the process takes, by HTTP on a unix socket, until stop is
+// called. Without a socket it does nothing. Its error is that of listening.
+func ServeProcess(socket string) (stop func(), err error) {
+	if socket == "" {
+		return func() {}, nil
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	srv := &http.Server{Handler: ProcessHandler(), ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(l) // ErrServerClosed, from stop
+	}()
+	return func() { srv.Close(); <-done }, nil
 }
 
 // ProcessHandler answers with a page of this process and nothing else.
