@@ -7,16 +7,24 @@ import (
 	"testing"
 )
 
+// newLinkedCorridor has one port, an enclave whose link is up, and reaches the
+// machine's loopback.
+func newLinkedCorridor(t *testing.T, publish string, hostArgs ...string) (*corridor, *lineage) {
+	t.Helper()
+	requireNamespaces(t)
+	c := &corridor{t: t, dir: shortTempDir(t)}
+	l := c.startLineage(append([]string{"--publish", publish, "--host-loopback", "on"}, hostArgs...)...)
+	c.startEnclave()
+	l.await(t, "link attached", 1)
+	return c, l
+}
+
 // TestIntegrationUpgradeOfTheLink: without ports on the link, what the enclave has
 // open outside stays with the old process, and so does the link, until it has
 // ended; clients are the new process's from the start.
 func TestIntegrationUpgradeOfTheLink(t *testing.T) {
-	requireNamespaces(t)
-	c := &corridor{t: t, dir: shortTempDir(t)}
 	// Without a CID: the new process has to know of an enclave whose link it lacks.
-	l := c.startLineage("--publish", "127.0.0.1:0=stream:1443", "--host-loopback", "on")
-	c.startEnclave()
-	l.await(t, "link attached", 1)
+	c, l := newLinkedCorridor(t, "127.0.0.1:0=stream:1443")
 	c.untilAnswered()
 	c.client.CloseIdleConnections()
 	g := newGate(t)
@@ -48,11 +56,7 @@ func TestIntegrationUpgradeOfTheLink(t *testing.T) {
 // TestIntegrationUpgradeInTime: what an enclave has open outside is waited for no
 // longer than the drain timeout, and ends then.
 func TestIntegrationUpgradeInTime(t *testing.T) {
-	requireNamespaces(t)
-	c := &corridor{t: t, dir: shortTempDir(t)}
-	l := c.startLineage("--publish", "127.0.0.1:0=stream:1443@16", "--host-loopback", "on", "--drain-timeout", "1s")
-	c.startEnclave()
-	l.await(t, "link attached", 1)
+	c, l := newLinkedCorridor(t, "127.0.0.1:0=stream:1443@16", "--drain-timeout", "1s")
 	d := c.download(newGate(t))
 	l.upgrade(t)
 	l.await(t, "link attached", 2)
@@ -71,11 +75,7 @@ func TestIntegrationUpgradeInTime(t *testing.T) {
 // TestIntegrationUpgradeOfLinkPorts: a client that is there is served to its end,
 // with all that it made the enclave do; those who come wait, and nobody fails.
 func TestIntegrationUpgradeOfLinkPorts(t *testing.T) {
-	requireNamespaces(t)
-	c := &corridor{t: t, dir: shortTempDir(t)}
-	l := c.startLineage("--publish", "127.0.0.1:0=link:443", "--host-loopback", "on")
-	c.startEnclave()
-	l.await(t, "link attached", 1)
+	c, l := newLinkedCorridor(t, "127.0.0.1:0=link:443")
 	c.untilAnswered()
 	g := newGate(t)
 
@@ -134,11 +134,7 @@ func TestIntegrationUpgradeOfLinkPorts(t *testing.T) {
 // TestIntegrationUpgradeOfAnUpgrade: a second upgrade, while the first process has
 // still the link, waits for it as the first one does.
 func TestIntegrationUpgradeOfAnUpgrade(t *testing.T) {
-	requireNamespaces(t)
-	c := &corridor{t: t, dir: shortTempDir(t)}
-	l := c.startLineage("--publish", "127.0.0.1:0=stream:1443", "--host-loopback", "on")
-	c.startEnclave()
-	l.await(t, "link attached", 1)
+	c, l := newLinkedCorridor(t, "127.0.0.1:0=stream:1443")
 	c.untilAnswered()
 	c.client.CloseIdleConnections()
 	g := newGate(t)

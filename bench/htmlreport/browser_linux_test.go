@@ -6,7 +6,6 @@ import (
 	"image/color"
 	"image/png"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -18,8 +17,6 @@ import (
 // looks for its colours: the page's own, and those of the bars.
 func TestBrowserDrawsThePage(t *testing.T) {
 	t.Parallel()
-	browser, err := exec.LookPath("chromium")
-	tapstacktest.Require(t, err, "chromium", "apt-get install chromium")
 	file := filepath.Join(t.TempDir(), "report.html")
 	if err := os.WriteFile(file, []byte(render(t, full())), 0o600); err != nil {
 		t.Fatal(err)
@@ -32,7 +29,7 @@ func TestBrowserDrawsThePage(t *testing.T) {
 		{"dark", "0", color.RGBA{0x12, 0x12, 0x11, 0xff}, color.RGBA{0x39, 0x87, 0xe5, 0xff}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			picture := screenshot(t, browser, file, tt.scheme)
+			picture := screenshot(t, file, tt.scheme)
 			if got := color.RGBAModel.Convert(picture.At(1, 1)); got != tt.page {
 				t.Errorf("the page is %v, want %v", got, tt.page)
 			}
@@ -51,17 +48,13 @@ func TestBrowserDrawsThePage(t *testing.T) {
 	}
 }
 
-// screenshot starts a browser with a profile of its own and no business elsewhere.
-func screenshot(t *testing.T, browser, file, scheme string) image.Image {
+// screenshot opens the page and returns what it looks like.
+func screenshot(t *testing.T, file, scheme string) image.Image {
 	t.Helper()
-	dir := t.TempDir()
-	out := filepath.Join(dir, "page.png")
+	out := filepath.Join(t.TempDir(), "page.png")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+filepath.Join(dir, "profile"),
-		"--blink-settings=preferredColorScheme="+scheme, "--hide-scrollbars", "--window-size=1240,3000", "--screenshot="+out, "file://"+file)
-	cmd.WaitDelay = 10 * time.Second
+	cmd := tapstacktest.Chromium(ctx, t, "--blink-settings=preferredColorScheme="+scheme, "--window-size=1240,3000", "--screenshot="+out, "file://"+file)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}

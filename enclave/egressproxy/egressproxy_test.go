@@ -78,10 +78,10 @@ func config(t *testing.T, o *origin, c egressproxy.Config) egressproxy.Config {
 	return c
 }
 
-// newProxy returns a proxy that runs, and a client that asks by it.
-func newProxy(t *testing.T, o *origin, c egressproxy.Config) (*egressproxy.Proxy, *http.Client) {
+// run starts a proxy. done gets Run's error once it was stopped.
+func run(t *testing.T, c egressproxy.Config) (p *egressproxy.Proxy, address string, stop context.CancelFunc, done <-chan error) {
 	t.Helper()
-	p, err := egressproxy.New(config(t, o, c))
+	p, err := egressproxy.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,15 +89,37 @@ func newProxy(t *testing.T, o *origin, c egressproxy.Config) (*egressproxy.Proxy
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx, l) }()
+	ctx, stop := context.WithCancel(context.Background())
+	t.Cleanup(stop)
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx, l) }()
+	return p, l.Addr().String(), stop, ended
+}
+
+// say connects to a proxy and sends a request.
+func say(t *testing.T, address, request string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// newProxy returns a proxy that runs, and a client that asks by it.
+func newProxy(t *testing.T, o *origin, c egressproxy.Config) (*egressproxy.Proxy, *http.Client) {
+	t.Helper()
+	p, address, stop, done := run(t, config(t, o, c))
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
 	}}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		cancel()
+		stop()
 		if err := <-done; err != nil {
 			t.Errorf("Run = %v", err)
 		}
@@ -376,32 +398,15 @@ func TestStop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := egressproxy.New(egressproxy.Config{
+	_, address, stop, done := run(t, egressproxy.Config{
 		Policy: egress.Policy{Allow: []egress.Rule{rule}}, Roots: o.roots(), Suffix: ".Corridor.", Log: slog.New(slog.DiscardHandler),
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, o.Listener.Addr().String())
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx, l) }()
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: example.com.corridor\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
+	conn := say(t, address, "GET / HTTP/1.1\r\nHost: example.com.corridor\r\n\r\n")
 	<-asked
-	cancel()
+	stop()
 	if err := <-done; err != nil {
 		t.Errorf("Run = %v", err)
 	}
@@ -446,29 +451,12 @@ func TestUpgradesEnd(t *testing.T) {
 		defer conn.Close()
 		_, _ = io.Copy(io.Discard, conn)
 	})
-	p, err := egressproxy.New(config(t, o, egressproxy.Config{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx, l) }()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: example.com.corridor\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
+	_, address, stop, done := run(t, config(t, o, egressproxy.Config{}))
+	c := say(t, address, "GET / HTTP/1.1\r\nHost: example.com.corridor\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n")
 	if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("%v, %v", resp, err)
 	}
-	cancel()
+	stop()
 	select {
 	case err := <-done:
 		if err != nil {

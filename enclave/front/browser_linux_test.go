@@ -32,17 +32,12 @@ type browser struct {
 	session string
 }
 
-// openBrowser starts a browser with a profile of its own, which trusts any
-// certificate and has no business elsewhere.
+// openBrowser starts a browser, which trusts any certificate.
 func openBrowser(t *testing.T) *browser {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	tapstacktest.Require(t, err, "chromium", "apt-get install chromium")
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // it closes after the test's context has ended
 	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(),
-		"--ignore-certificate-errors", "--remote-debugging-pipe", "--hide-scrollbars", "--window-size=1000,1000")
+	cmd := tapstacktest.Chromium(ctx, t, "--ignore-certificate-errors", "--remote-debugging-pipe", "--window-size=1000,1000")
 	theirIn, ourOut, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +47,6 @@ func openBrowser(t *testing.T) *browser {
 		t.Fatal(err)
 	}
 	cmd.ExtraFiles = []*os.File{theirIn, theirOut}
-	cmd.WaitDelay = 10 * time.Second
 	err = cmd.Start()
 	theirIn.Close()
 	theirOut.Close()

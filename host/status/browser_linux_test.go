@@ -6,7 +6,6 @@ import (
 	"image/png"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,8 +20,6 @@ import (
 // CORRIDOR_PICTURES=FOLDER the pictures are kept, for people.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
-	browser, err := exec.LookPath("chromium")
-	tapstacktest.Require(t, err, "chromium", "apt-get install chromium")
 	for _, tt := range []struct {
 		name, scheme string
 		page, line   color.RGBA
@@ -33,7 +30,7 @@ func TestBrowser(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			host := httptest.NewServer(status.Handler(newStage().config))
 			defer host.Close()
-			picture, dom := browse(t, browser, host.URL, tt.scheme, "status-"+tt.name)
+			picture, dom := browse(t, host.URL, tt.scheme, "status-"+tt.name)
 			for _, want := range []string{
 				`class="pill good" role="status">Ready<`, `data-cid="18"`, ":8443=stream:1443@16,17", "metadata <b>14</b>", "denied <b>3</b>",
 				"&lt;img src=x", "Mbit/s", "31 TCP 2 UDP", "silent for 5 min", `<path d="M`,
@@ -77,22 +74,18 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// browse opens the page with a profile of its own and no business elsewhere, and
-// returns where the picture is, and the page as it has become.
-func browse(t *testing.T, browser, url, scheme, name string) (picture, dom string) {
+// browse opens the page, and returns where the picture is, and the page as it has
+// become.
+func browse(t *testing.T, url, scheme, name string) (picture, dom string) {
 	t.Helper()
-	dir := t.TempDir()
-	picture = filepath.Join(dir, name+".png")
+	picture = filepath.Join(t.TempDir(), name+".png")
 	if kept := os.Getenv("CORRIDOR_PICTURES"); kept != "" {
 		picture = filepath.Join(kept, name+".png")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+filepath.Join(dir, "profile"),
-		"--blink-settings=preferredColorScheme="+scheme, "--hide-scrollbars", "--window-size=1280,1000",
+	cmd := tapstacktest.Chromium(ctx, t, "--blink-settings=preferredColorScheme="+scheme, "--window-size=1280,1000",
 		"--virtual-time-budget=60000", "--screenshot="+picture, "--dump-dom", url)
-	cmd.WaitDelay = 10 * time.Second
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
