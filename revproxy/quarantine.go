@@ -41,7 +41,7 @@ type quarantine struct {
 	suspects map[uint64]suspect
 	cut      []witness // ended exchanges, the oldest first
 	death    time.Time // the last
-	of       *member   // which died; nil: any
+	of       *member   // which died
 	over     bool      // the app is back
 }
 
@@ -110,7 +110,7 @@ func (q *quarantine) forget(key uint64) {
 func (q *quarantine) cutOff(key uint64, app *member, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.recent(now) && (q.of == nil || q.of == app) {
+	if q.recent(now) && q.of == app {
 		q.suspect(key)
 		return
 	}
@@ -138,7 +138,7 @@ func (q *quarantine) recent(now time.Time) bool {
 func (q *quarantine) returned(app *member) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.of == nil || q.of == app {
+	if q.of == app {
 		q.over = true
 	}
 }
@@ -147,7 +147,7 @@ func (q *quarantine) returned(app *member) {
 func (q *quarantine) died(app *member, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.recent(now) || q.of != nil && q.of != app {
+	if !q.recent(now) || q.of != app {
 		q.death, q.of, q.over = now, app, false
 	}
 	q.expire(now)
