@@ -47,14 +47,64 @@ func newAdmission(c Config) *admission {
 // enter waits for room. The caller calls leave with the same client if there was
 // some, and only then.
 func (a *admission) enter(ctx context.Context, client netip.Addr) (failure, bool) {
+	f, v := a.tries(client)
+	if v == mustWait {
+		return a.waits(ctx, client)
+	}
+	return f, v == mayPass
+}
+
+// A verdict is what becomes of a request that asks for room.
+type verdict uint8
+
+const (
+	mayPass  verdict = iota // there was room
+	mustWait                // waits has to be called
+	mustGo                  // it is refused
+)
+
+// tries is enter, but it does not wait.
+func (a *admission) tries(client netip.Addr) (failure, verdict) {
 	if !a.clients.add(client) {
-		return tooMany(), false
+		return tooMany(), mustGo
 	}
-	if f, ok := a.wait(ctx); !ok {
-		a.clients.remove(client)
-		return f, false
+	select {
+	case a.room <- struct{}{}:
+		return failure{}, mayPass
+	default:
 	}
-	return failure{}, true
+	var f failure
+	switch n := a.waiting.Add(1); {
+	case n > a.queue:
+		f = crowded("as many requests wait as may")
+	case n == 1:
+		a.pace.Store(0) // another crowd, another pace
+		return failure{}, mustWait
+	case n*a.pace.Load() > int64(a.patience)*3/4: // what is just so is too late for half of them
+		f = crowded("there will be no room within the time that requests wait")
+	default:
+		return failure{}, mustWait
+	}
+	a.waiting.Add(-1)
+	a.clients.remove(client)
+	return f, mustGo
+}
+
+// waits is the rest of enter for a request that must wait.
+func (a *admission) waits(ctx context.Context, client netip.Addr) (f failure, ok bool) {
+	defer a.waiting.Add(-1)
+	timer := time.NewTimer(a.patience)
+	defer timer.Stop()
+	select {
+	case a.room <- struct{}{}:
+		return failure{}, true
+	case <-timer.C:
+		f = crowded("no room within the time that requests wait")
+	case <-ctx.Done():
+		f = clientGone()
+	}
+	a.clients.remove(client)
+	return f, false
 }
 
 func (a *admission) leave(client netip.Addr) {
@@ -79,34 +129,6 @@ func (a *admission) moves() {
 	if d := now.Sub(a.since); d >= a.patience/4 {
 		a.pace.Store(int64(d) / a.moved)
 		a.since, a.moved = now, 0
-	}
-}
-
-func (a *admission) wait(ctx context.Context) (failure, bool) {
-	select {
-	case a.room <- struct{}{}:
-		return failure{}, true
-	default:
-	}
-	defer a.waiting.Add(-1)
-	n := a.waiting.Add(1)
-	switch {
-	case n > a.queue:
-		return crowded("as many requests wait as may"), false
-	case n == 1:
-		a.pace.Store(0) // another crowd, another pace
-	case n*a.pace.Load() > int64(a.patience)*3/4: // what is just so is too late for half of them
-		return crowded("there will be no room within the time that requests wait"), false
-	}
-	timer := time.NewTimer(a.patience)
-	defer timer.Stop()
-	select {
-	case a.room <- struct{}{}:
-		return failure{}, true
-	case <-timer.C:
-		return crowded("no room within the time that requests wait"), false
-	case <-ctx.Done():
-		return clientGone(), false
 	}
 }
 

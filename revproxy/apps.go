@@ -32,6 +32,7 @@ var errFull = errors.New("revproxy: all apps have as many requests as they may")
 type member struct {
 	carrier
 	dial  func(context.Context) (net.Conn, error)
+	index int                 // among the members
 	name  string              // its address
 	host  string              // what an HTTP/1.0 request without Host is taken for
 	exact bool                // targets are sent byte by byte
@@ -40,22 +41,29 @@ type member struct {
 	health
 }
 
-func newApps(c Config, news func(*member, error)) (*apps, error) {
+// surroundings are what a member is told of and by.
+type surroundings struct {
+	news  func(*member, error)   // it accepts connections no more, or again
+	spare func(*member) net.Conn // a connection to it that is not used elsewhere, or nil
+}
+
+func newApps(c Config, around surroundings) (*apps, error) {
 	if len(c.Apps) == 0 {
 		return nil, errors.New("revproxy: no app given")
 	}
 	a := &apps{patience: c.ForwardTimeout, most: int64(c.MaxPerApp)}
 	for _, u := range c.Apps {
-		m, err := newMember(c, u, news)
+		m, err := newMember(c, u, around)
 		if err != nil {
 			return nil, err
 		}
+		m.index = len(a.members)
 		a.members = append(a.members, m)
 	}
 	return a, nil
 }
 
-func newMember(c Config, app *url.URL, news func(*member, error)) (*member, error) {
+func newMember(c Config, app *url.URL, around surroundings) (*member, error) {
 	network, address, err := appAddress(app)
 	if err != nil {
 		return nil, err
@@ -77,11 +85,11 @@ func newMember(c Config, app *url.URL, news func(*member, error)) (*member, erro
 			x.sight.connecting += time.Since(begin)
 		}
 		if ctx.Err() == nil && m.dialed(err) { // else it says nothing about the app
-			news(m, err)
+			around.news(m, err)
 		}
 		return conn, err
 	}
-	m.carrier = newCarrier(c, m.dial, app.Scheme == "h2c")
+	m.carrier = newCarrier(c, m.dial, func(context.Context) net.Conn { return around.spare(m) }, app.Scheme == "h2c")
 	m.lines, _ = m.carrier.(*upstream.Transport)
 	return m, nil
 }
@@ -166,7 +174,7 @@ func (a *apps) reach(x *exchange, ask func(*member) error) error {
 		if len(tried) < len(a.members) {
 			continue
 		}
-		if time.Since(begin)+pause > a.patience || !sleep(x, pause) {
+		if time.Since(begin)+pause > a.patience || !x.sleep(pause) {
 			return err
 		}
 		clear(tried)

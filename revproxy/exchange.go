@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/corridor-enclave/corridor/revproxy/eventloop"
 	"github.com/corridor-enclave/corridor/revproxy/head"
 )
 
@@ -29,7 +30,8 @@ type exchange struct {
 	repeats int  // how often more than that
 	sight   sighting
 
-	upgrade string // the protocol that the client wants to switch to
+	task    *eventloop.Task // nil: a goroutine of its own
+	upgrade string          // the protocol that the client wants to switch to
 
 	reading sync.Mutex            // held while the body is read
 	ended   atomic.Bool           // the body has been read to its end

@@ -63,7 +63,7 @@ func withLane(t *testing.T, s *httptest.Server) {
 	if !ok {
 		return
 	}
-	lane, err := p.NewLane(revproxy.LaneConfig{Server: s.Config, Off: laneIsOff()})
+	lane, err := p.NewLane(laneConfig(s.Config))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,11 +71,20 @@ func withLane(t *testing.T, s *httptest.Server) {
 	t.Cleanup(lane.Close)
 }
 
-// laneOff is the environment variable under which the fast lane passes everything
-// on, so that all tests are run over both ways.
-const laneOff = "CORRIDOR_TEST_LANE_OFF"
+// laneWay is the environment variable that says which way the tests go: by event
+// loops, where the fast lane's connections are unless it says another, by
+// goroutines, or off the lane.
+const (
+	laneWay        = "CORRIDOR_TEST_LANE"
+	laneOff        = "off"
+	laneGoroutines = "goroutines"
+)
 
-func laneIsOff() bool { return os.Getenv(laneOff) != "" }
+func laneIsOff() bool { return os.Getenv(laneWay) == laneOff }
+
+func laneConfig(s *http.Server) revproxy.LaneConfig {
+	return revproxy.LaneConfig{Server: s, Off: laneIsOff(), Goroutines: os.Getenv(laneWay) == laneGoroutines}
+}
 
 // appFunc is an app as a handler, in front of it a proxy, in front of that a server.
 func appFunc(t *testing.T, app http.HandlerFunc) (*httptest.Server, *revproxy.Proxy) {

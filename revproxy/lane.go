@@ -29,6 +29,18 @@ type LaneConfig struct {
 	Leave func(took time.Duration)
 	// Off passes every connection to Server as it comes.
 	Off bool
+	// Loops is how many event loops serve connections that are sockets; 0 stands
+	// for half as many as goroutines can run at once.
+	Loops int
+	// Goroutines has a goroutine serve each connection, as it does those that are
+	// no sockets.
+	Goroutines bool
+	// Guard is applied to connections that the lane does not serve on a loop. Nil
+	// leaves them as they are.
+	Guard func(net.Conn) net.Conn
+	// WriteTimeout ends a connection on a loop whose client takes nothing of an
+	// answer for so long. Zero: it may take as long as it likes.
+	WriteTimeout time.Duration
 }
 
 // A Lane serves the requests that are most common, without net/http, and passes
@@ -40,7 +52,7 @@ type LaneConfig struct {
 //	               ├── the head or body is not simple ──────► Server
 //	               └── the answer is not simple ────────────► Server, with the answer's beginning
 //
-// One goroutine owns a connection. What a simple request is, package head says; its
+// One goroutine, or one task on an event loop, owns a connection. What a simple request is, package head says; its
 // body must fit into a buffer, too, and have no trailers. The rules for what is passed on, refused and
 // limited are the Proxy's: what it would refuse is not decided here but passed
 // on. So is a connection for good: Server does not give it back.
@@ -57,6 +69,7 @@ type Lane struct {
 	large   sync.Pool // of *largeBuffer
 	date    atomic.Pointer[dateLine]
 	taken   atomic.Uint64
+	loops   loops
 
 	draining atomic.Bool
 	running  sync.WaitGroup // accept loops, connections, and answers that Server has not asked for yet
@@ -149,6 +162,7 @@ func (l *Lane) Close() {
 	l.closeListeners()
 	l.closeConns(stateNew, stateIdle, stateActive)
 	l.running.Wait()
+	l.loops.close()
 }
 
 func (l *Lane) closeListeners() {
@@ -181,7 +195,9 @@ func (l *Lane) adopt(conn net.Conn) bool {
 		return false
 	}
 	l.conns[c] = true
-	l.running.Go(c.serve)
+	if c.tls != nil || !c.enter() { // a handshake is long
+		l.running.Go(c.begin)
+	}
 	return true
 }
 

@@ -54,9 +54,17 @@ func (e *laneExchange) pass() outcome {
 		e.drop()
 		return e.fail(http.ErrAbortHandler)
 	}
+	line := e.line
+	if e.task != nil {
+		var err error
+		if line, err = e.line.Move(e.x.app.lines, offLoop); err != nil {
+			e.line = nil
+			return e.fail(err)
+		}
+	}
 	e.lane.running.Add(1)
 	e.begun = &begunAnswer{
-		lane: e.lane, line: e.line, app: e.x.app, client: e.client,
+		lane: e.lane, line: line, app: e.x.app, client: e.client,
 		early: append([]byte(nil), e.b.answer[:e.got]...), id: string(e.id[:]), limit: e.limit, sight: e.x.sight,
 	}
 	e.line, e.x.app = nil, nil
@@ -95,7 +103,7 @@ func (e *laneExchange) keep(clean bool) {
 		e.drop()
 		return
 	}
-	e.line.Keep()
+	e.line.Keep(e.begin)
 	e.line = nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/corridor-enclave/corridor/revproxy/eventloop"
 	"github.com/corridor-enclave/corridor/revproxy/head"
 )
 
@@ -54,8 +55,11 @@ type laneConn struct {
 	accepted net.Conn
 	conn     net.Conn // the same, or TLS on it
 	tls      *tls.Conn
+	under    under           // of tls
 	raw      syscall.RawConn // nil: conn has to be read to know that there is something
 	state    atomic.Int32
+	task     *eventloop.Task // nil: a goroutine of its own
+	socket   *eventloop.Conn // accepted, while there is a task
 
 	b         *laneBuffers // nil while idle
 	n         int          // how much of b.in is filled
@@ -71,12 +75,14 @@ type laneConn struct {
 
 	exchange laneExchange
 	watching *watch // nil: nobody reads the client meanwhile
+	minding  watch  // what watching is on a loop, where nobody has to read
 }
 
 func newLaneConn(l *Lane, accepted net.Conn) *laneConn {
 	c := &laneConn{lane: l, accepted: accepted, conn: accepted}
 	if l.cfg.TLS != nil {
-		c.tls = tls.Server(accepted, l.cfg.TLS)
+		c.under.Conn = accepted
+		c.tls = tls.Server(&c.under, l.cfg.TLS)
 		c.conn = c.tls
 	} else if sc, ok := accepted.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn() // without, reading needs a buffer
@@ -94,6 +100,20 @@ func newLaneConn(l *Lane, accepted net.Conn) *laneConn {
 	return c
 }
 
+// begin serves a connection in a goroutine of its own, or finds a loop for it.
+func (c *laneConn) begin() {
+	if c.lane.cfg.Off || c.tls != nil && !c.shakeHands() {
+		c.handOff()
+		c.lane.forget(c)
+		return
+	}
+	if c.tls != nil && c.enter() {
+		return
+	}
+	c.replace(c.lane.guarded(c.accepted))
+	c.serve()
+}
+
 // serve serves the connection to its end, or until it is handed on.
 func (c *laneConn) serve() {
 	defer c.lane.forget(c)
@@ -103,10 +123,6 @@ func (c *laneConn) serve() {
 			_ = c.accepted.Close()
 		}
 	}()
-	if c.lane.cfg.Off || c.tls != nil && !c.shakeHands() {
-		c.handOff()
-		return
-	}
 	for c.await() {
 		if !c.request() {
 			break
@@ -136,6 +152,7 @@ func (c *laneConn) shakeHands() bool {
 // handOff gives the server a connection of which nothing was read, as it would
 // have got it without the lane.
 func (c *laneConn) handOff() {
+	c.replace(c.lane.guarded(c.accepted))
 	if !c.give(c.conn) {
 		_ = c.accepted.Close()
 	}
@@ -157,6 +174,11 @@ func (c *laneConn) give(conn net.Conn) bool {
 // handOn gives the server the connection with what was read of it, and with the
 // answer to the first request if that has begun. It returns false.
 func (c *laneConn) handOn(begun *begunAnswer) bool {
+	onLoop := c.task != nil
+	if c.leave() != nil {
+		begun.drop()
+		return c.end()
+	}
 	_ = c.conn.SetReadDeadline(time.Time{})
 	early := c.b.in[:c.n]
 	if !c.exchange.begin.IsZero() { // old clients end a body by an empty line (RFC 9112 section 2.2)
@@ -167,8 +189,15 @@ func (c *laneConn) handOn(begun *begunAnswer) bool {
 	if c.tls != nil {
 		conn = &handedTLS{h, c.tls}
 	}
-	if !c.give(conn) {
-		_ = conn.Close()
+	give := func() {
+		if !c.give(conn) {
+			_ = conn.Close()
+		}
+	}
+	if onLoop {
+		c.lane.running.Go(give) // it may wait
+	} else {
+		give()
 	}
 	return false
 }
@@ -201,6 +230,13 @@ func (c *laneConn) await() bool {
 
 // first reads the first bytes, and takes buffers only when there are some.
 func (c *laneConn) first() (err error) {
+	if c.task != nil && c.tls == nil {
+		if err = c.socket.Wait(); err == nil {
+			c.take()
+			err = c.more()
+		}
+		return err
+	}
 	if c.raw != nil {
 		if err = c.readRaw(); !errors.Is(err, errors.ErrUnsupported) {
 			return err

@@ -63,7 +63,7 @@ func (e *laneExchange) run(size int) outcome {
 	seen := p.sees(&e.x, e.begin)
 	p.requests.Add(1)
 	l.taken.Add(1)
-	if f, ok := p.admission.enter(l.ctx, e.client); !ok {
+	if f, ok := e.admit(); !ok {
 		result := e.refuse(f)
 		if seen {
 			e.tell()
@@ -205,7 +205,7 @@ func (e *laneExchange) askApp(m *member) (err error) {
 			return http.ErrAbortHandler
 		}
 	}
-	e.line, e.got, err = m.lines.Ask(&e.x, &q)
+	e.line, e.got, err = e.linesTo(m).Ask(&e.x, &q)
 	if errors.Is(err, os.ErrDeadlineExceeded) && e.line != nil {
 		e.watch()
 		e.line.Await(e.until(e.begin, e.lane.proxy.config.ResponseHeaderTimeout))

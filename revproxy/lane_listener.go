@@ -11,6 +11,7 @@ import (
 // connections in the lane go on until Shutdown or Close. A lane that is off
 // returns the listener, with TLS in front if there is any.
 func (l *Lane) Listen(source net.Listener) net.Listener {
+	l.open()
 	s := &laneListener{lane: l, source: source, errs: make(chan error), closed: make(chan struct{})}
 	l.mu.Lock()
 	defer l.mu.Unlock()

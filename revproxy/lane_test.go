@@ -25,7 +25,7 @@ import (
 func inLane(t *testing.T, p http.Handler, proxy *revproxy.Proxy, change func(*revproxy.LaneConfig)) (*httptest.Server, *revproxy.Lane) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(p)
-	c := revproxy.LaneConfig{Server: s.Config}
+	c := laneConfig(s.Config)
 	if change != nil {
 		change(&c)
 	}
@@ -47,20 +47,25 @@ func TestLaneRefuses(t *testing.T) {
 	}
 }
 
-// TestWithoutLane runs the tests of this folder once more, with the lane off.
-func TestWithoutLane(t *testing.T) {
-	if laneIsOff() || testing.Short() {
-		return // this is the second run, or there is to be one only
+// TestOtherWays runs the tests of this folder once more, with the lane off, and with
+// a goroutine for each of its connections.
+func TestOtherWays(t *testing.T) {
+	if os.Getenv(laneWay) != "" || testing.Short() {
+		return // this is another run, or there is to be one only
 	}
-	t.Parallel()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), exe, "-test.skip", "Lane|H2spec|Fuzz")
-	cmd.Env = append(os.Environ(), laneOff+"=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	for way, skip := range map[string]string{laneOff: "Lane|H2spec|Fuzz", laneGoroutines: "H2spec|Fuzz|AllocatesNothing"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), exe, "-test.skip", skip)
+			cmd.Env = append(os.Environ(), laneWay+"="+way)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
 	}
 }
 

@@ -22,6 +22,11 @@ type watch struct {
 // watch begins to watch the client. If it goes away, or the lane is cut, the
 // connection to the app is closed, which ends whatever waits for it.
 func (e *laneExchange) watch() {
+	if e.task != nil {
+		e.task.Mind(e.socket, true)
+		e.watching = &e.minding
+		return
+	}
 	e.idleUntil = time.Time{}
 	_ = e.conn.SetReadDeadline(time.Time{})
 	conn, line := e.conn, e.line
@@ -50,6 +55,12 @@ func (c *laneConn) unwatch() {
 	if c.watching == nil {
 		return
 	}
+	if c.task != nil {
+		if c.task.Mind(c.socket, false); !c.socket.Gone() {
+			c.watching = nil
+		}
+		return
+	}
 	_ = c.conn.SetReadDeadline(time.Unix(1, 0))
 	<-c.watching.ended
 	c.watching.release()
@@ -63,4 +74,9 @@ func (c *laneConn) unwatch() {
 }
 
 // gone reports whether the last watch saw the client go.
-func (c *laneConn) gone() bool { return c.watching != nil && c.watching.gone.Load() }
+func (c *laneConn) gone() bool {
+	if c.task != nil {
+		return c.watching != nil && c.socket.Gone()
+	}
+	return c.watching != nil && c.watching.gone.Load()
+}

@@ -60,6 +60,7 @@ type Proxy struct {
 	admission  *admission
 	buffers    bufferPool
 	quarantine *quarantine
+	lanes      lanes
 	mark       string // what of Via is ours alone
 	hosts      map[string]bool
 
@@ -86,7 +87,7 @@ func New(c Config) (*Proxy, error) {
 		hosts:      make(map[string]bool),
 	}
 	var err error
-	if p.apps, err = newApps(c, p.news); err != nil {
+	if p.apps, err = newApps(c, surroundings{p.news, p.lanes.spare}); err != nil {
 		return nil, err
 	}
 	for _, h := range c.Hosts {

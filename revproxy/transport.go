@@ -36,18 +36,9 @@ func dialer(c Config, network, address string) func(context.Context) (net.Conn, 
 // newCarrier makes the pool of connections to one app. HTTP/2 is used only if
 // asked for: the app is next door, and HTTP/1.1 gives each request a connection
 // of its own.
-func newCarrier(c Config, dial func(context.Context) (net.Conn, error), h2c bool) carrier {
+func newCarrier(c Config, dial func(context.Context) (net.Conn, error), spare func(context.Context) net.Conn, h2c bool) carrier {
 	if !c.NetHTTP && !h2c {
-		return upstream.New(upstream.Config{
-			Dial:            dial,
-			Repeat:          repeats,
-			MaxIdle:         c.MaxIdleConns,
-			MaxHeaderBytes:  int(c.MaxResponseHeaderBytes),
-			HeaderTimeout:   c.ResponseHeaderTimeout,
-			BodyTimeout:     c.ResponseBodyTimeout,
-			IdleTimeout:     c.IdleConnTimeout,
-			ContinueTimeout: c.ExpectContinueTimeout,
-		})
+		return upstream.New(upstreamConfig(c, dial, spare))
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(!h2c)
@@ -66,6 +57,21 @@ func newCarrier(c Config, dial func(context.Context) (net.Conn, error), h2c bool
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         16 << 10,
 	}}
+}
+
+// upstreamConfig is what of a Config is about the ways to the apps.
+func upstreamConfig(c Config, dial func(context.Context) (net.Conn, error), spare func(context.Context) net.Conn) upstream.Config {
+	return upstream.Config{
+		Dial:            dial,
+		Spare:           spare,
+		Repeat:          repeats,
+		MaxIdle:         c.MaxIdleConns,
+		MaxHeaderBytes:  int(c.MaxResponseHeaderBytes),
+		HeaderTimeout:   c.ResponseHeaderTimeout,
+		BodyTimeout:     c.ResponseBodyTimeout,
+		IdleTimeout:     c.IdleConnTimeout,
+		ContinueTimeout: c.ExpectContinueTimeout,
+	}
 }
 
 // netHTTP carries requests by net/http.

@@ -50,6 +50,9 @@ func (p *Proxy) warm(ctx context.Context, m *member) {
 		return
 	}
 	least := min(p.config.MinConns, p.config.MaxIdleConns)
+	for _, l := range p.lanes.all() {
+		least -= l.loops.idle(m)
+	}
 	_ = m.lines.Warm(ctx, least-int(m.under.Load())) // a refusal has been taken down
 }
 

@@ -213,14 +213,13 @@ func (f *Front) Run(ctx context.Context) error {
 // serve returns nil only when the server was asked to stop.
 func (f *Front) serve(l net.Listener) error {
 	f.cfg.Log.Info("listening", "part", "front", "addr", l.Addr().String(), "tls", f.cfg.Certificates != nil)
-	guarded := guardWrites(l, writeTimeout)
 	var err error
 	if f.lane != nil {
-		err = f.server.Serve(f.lane.Listen(guarded))
+		err = f.server.Serve(f.lane.Listen(l))
 	} else if f.cfg.Certificates != nil {
-		err = f.server.ServeTLS(guarded, "", "")
+		err = f.server.ServeTLS(guardWrites(l, writeTimeout), "", "")
 	} else {
-		err = f.server.Serve(guarded)
+		err = f.server.Serve(guardWrites(l, writeTimeout))
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil

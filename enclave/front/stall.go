@@ -25,7 +25,11 @@ func (l *guardedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err // the server asks whether it is temporary
 	}
-	return &guardedConn{Conn: c, timeout: l.timeout, start: time.Now()}, nil
+	return guard(c, l.timeout), nil
+}
+
+func guard(c net.Conn, timeout time.Duration) net.Conn {
+	return &guardedConn{Conn: c, timeout: timeout, start: time.Now()}
 }
 
 // A guardedConn moves its write deadline along with the writes, until its owner

@@ -6,6 +6,9 @@ import "syscall"
 // neither closed it nor said anything that nobody asked for. What it said is
 // lost, and so is the connection.
 func (c *conn) quietAndOpen() bool {
+	if q, ok := c.Conn.(quiet); ok {
+		return q.Quiet(true)
+	}
 	if c.raw == nil {
 		return true // found out by using it
 	}

@@ -17,7 +17,7 @@ type conn struct {
 	net.Conn
 	br  *bufio.Reader
 	bw  *bufio.Writer
-	raw syscall.RawConn // nil if the kernel does not know the connection
+	raw syscall.RawConn // nil if the kernel does not know the connection, or the runtime does not
 
 	budget int           // how much more may be read; below zero means any amount
 	quiet  time.Duration // bounds one Read of a body, zero: no limit
@@ -129,17 +129,15 @@ func (p *pool) pop() *conn {
 	return c
 }
 
-// put keeps a connection, or closes it if there are enough, or if something came
-// behind the answer.
-func (p *pool) put(c *conn) {
+// put keeps a connection, which has been unused since a time, or closes it if there
+// are enough, or if something came behind the answer.
+func (p *pool) put(c *conn, since time.Time) {
 	if len(c.early) > 0 {
 		_ = c.Close()
 		return
 	}
 	c.kept = true
-	if p.age > 0 {
-		c.since = time.Now()
-	}
+	c.since = since
 	if !p.push(c) {
 		_ = c.Close()
 	}
@@ -180,6 +178,12 @@ func (p *pool) old(than time.Time) []*conn {
 		p.timer = time.AfterFunc(p.idle[0].since.Sub(than), p.reap)
 	}
 	return old
+}
+
+func (p *pool) size() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle)
 }
 
 func (p *pool) closeAll() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -41,7 +42,7 @@ type Question struct {
 // finds nothing also tells that the connection can still be used.
 func (t *Transport) Ask(ctx context.Context, q *Question) (*Line, int, error) {
 	for fresh := false; ; {
-		c, err := t.get(ctx, fresh)
+		c, err := t.get(ctx, q.Now, fresh)
 		if err != nil && fresh { // it was sent on the other
 			err = fmt.Errorf("%w, and then: %w", ErrSilent, err)
 		}
@@ -64,13 +65,16 @@ func (t *Transport) Ask(ctx context.Context, q *Question) (*Line, int, error) {
 }
 
 // get takes a kept connection, without a look at it, or makes a new one.
-func (t *Transport) get(ctx context.Context, fresh bool) (*conn, error) {
+func (t *Transport) get(ctx context.Context, now time.Time, fresh bool) (*conn, error) {
 	for !fresh {
 		c := t.idle.pop()
 		if c == nil {
+			if c = t.spare(ctx); c != nil {
+				return c, nil
+			}
 			break
 		}
-		if t.cfg.IdleTimeout == 0 || time.Since(c.since) < t.cfg.IdleTimeout {
+		if t.cfg.IdleTimeout == 0 || now.Sub(c.since) < t.cfg.IdleTimeout {
 			return c, nil
 		}
 		_ = c.Close()
@@ -93,7 +97,7 @@ var errUnsent = errors.New("upstream: the app had ended a kept connection, or sp
 func (c *conn) inquire(q *Question) (int, error) {
 	c.budget, c.inBody = -1, false
 	c.glance(q.Now, q.Glance)
-	n, err := c.ask(q.Request, q.Answer)
+	n, err := c.ask(q.Request, q.Answer, q.Again)
 	if n == 0 && err == nil {
 		err = io.EOF
 	}
@@ -108,7 +112,20 @@ func (c *conn) glance(now time.Time, d time.Duration) {
 	}
 }
 
-// askSlowly is ask by means of any connection.
+// A quiet connection knows whether the peer has said or ended anything that was not
+// read; with look it asks the kernel.
+type quiet interface{ Quiet(look bool) bool }
+
+// askAny is ask by means of any connection. A request that cannot be sent again is
+// not sent without a look.
+func (c *conn) askAny(request, answer []byte, again bool) (int, error) {
+	if q, ok := c.Conn.(quiet); ok && c.kept && !q.Quiet(!again) {
+		return 0, errUnsent
+	}
+	return c.askSlowly(request, answer)
+}
+
+// askSlowly writes and reads.
 func (c *conn) askSlowly(request, answer []byte) (int, error) {
 	if _, err := c.Conn.Write(request); err != nil {
 		return 0, err
@@ -129,12 +146,25 @@ func (l *Line) Await(until time.Time) {
 func (l *Line) Read(p []byte) (int, error) { return l.c.Conn.Read(p) }
 
 // Keep gives the connection back: both messages have ended, and nothing came
-// after the answer.
-func (l *Line) Keep() { l.t.idle.put(l.c) }
+// after the answer. It has been unused since a time, more or less.
+func (l *Line) Keep(since time.Time) { l.t.idle.put(l.c, since) }
 
 // Close closes the connection. It may be called by another goroutine than the
 // one that reads, which then fails, and more than once.
 func (l *Line) Close() { _ = l.c.Close() }
+
+// Move leaves the connection to another Transport for the rest of its life, in the
+// form that change gives it. If that fails the Line has ended.
+func (l *Line) Move(to *Transport, change func(net.Conn) (net.Conn, error)) (*Line, error) {
+	nc, err := change(l.c.Conn)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	c := newConn(nc, to.cfg.BodyTimeout)
+	c.kept = l.c.kept
+	return c.lend(to), nil
+}
 
 // Timeouts are those of the Transport: of the head of an answer, and of silence
 // within one. Zero is none.

@@ -18,9 +18,9 @@ type asking struct {
 }
 
 // ask sends a request and reads the first bytes of the answer.
-func (c *conn) ask(request, answer []byte) (int, error) {
+func (c *conn) ask(request, answer []byte, again bool) (int, error) {
 	if c.raw == nil {
-		return c.askSlowly(request, answer)
+		return c.askAny(request, answer, again)
 	}
 	a := &c.asking
 	if a.step == nil {

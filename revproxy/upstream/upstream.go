@@ -29,6 +29,10 @@ var ErrSilent = errors.New("upstream: the app ended the connection without an an
 type Config struct {
 	// Dial connects to the app.
 	Dial func(context.Context) (net.Conn, error)
+	// Spare returns a connection to the app that another Transport has kept and does
+	// not need now, or nil. It is asked before Dial, with the same context. Nil:
+	// there is no other.
+	Spare func(context.Context) net.Conn
 	// Repeat says whether a request without a body may be sent twice. Nil: by its
 	// method.
 	Repeat func(*http.Request) bool
@@ -111,7 +115,11 @@ func (t *Transport) Exchange(req *http.Request, inform func(code int, fields htt
 		return nil, err
 	}
 	sent := false
-	if c := t.idle.take(); c != nil {
+	c := t.idle.take()
+	if c == nil {
+		c = t.spare(req.Context())
+	}
+	if c != nil {
 		sent = true
 		res, err := t.carry(c, req, inform)
 		if err == nil || !errors.Is(err, errStale) || !t.replayable(req) {
@@ -128,6 +136,33 @@ func (t *Transport) Exchange(req *http.Request, inform func(code int, fields htt
 	}
 	return t.carry(c, req, inform)
 }
+
+// spare takes over a connection that another Transport has kept.
+func (t *Transport) spare(ctx context.Context) *conn {
+	if t.cfg.Spare == nil {
+		return nil
+	}
+	nc := t.cfg.Spare(ctx)
+	if nc == nil {
+		return nil
+	}
+	c := newConn(nc, t.cfg.BodyTimeout)
+	c.kept = true
+	return c
+}
+
+// Give gives an unused connection away, nil if there is none.
+func (t *Transport) Give() net.Conn {
+	c := t.idle.take()
+	if c == nil {
+		return nil
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	return c.Conn
+}
+
+// Idle returns how many unused connections there are.
+func (t *Transport) Idle() int { return t.idle.size() }
 
 func (t *Transport) dial(ctx context.Context) (*conn, error) {
 	c, err := t.cfg.Dial(ctx)
@@ -208,7 +243,7 @@ func (x *exchange) end(whole bool) {
 		_ = x.c.Close()
 		return
 	}
-	x.t.idle.put(x.c)
+	x.t.idle.put(x.c, time.Now())
 }
 
 func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
