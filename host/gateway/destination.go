@@ -130,8 +130,13 @@ func parsePort(text string) (uint16, error) {
 // isName reports whether d is a name, or all names below one.
 func (d Destination) isName() bool { return d.name != "" }
 
-// hasPort reports whether the port is one of d.
-func (d Destination) hasPort(port uint16) bool { return port >= d.first && port <= d.end }
+// hasPort reports whether the port is one of d; noPort is if d leaves none out.
+func (d Destination) hasPort(port uint16) bool {
+	if port == noPort {
+		return d.allPorts()
+	}
+	return port >= d.first && port <= d.end
+}
 
 // allPorts reports whether d leaves none out.
 func (d Destination) allPorts() bool { return d.first == 1 && d.end == 65535 }

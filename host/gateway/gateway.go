@@ -80,6 +80,7 @@ type Gateway struct {
 	resolvers *resolvers
 	rules     atomic.Pointer[Rules]
 	lanes     *lanes
+	openPing  func(is6 bool) (pinger, error)
 
 	running sync.WaitGroup // Attach calls, and networks that are closing
 
@@ -108,6 +109,7 @@ func New(c Config) *Gateway {
 		log:       c.Log,
 		resolvers: newResolvers(c.DNS, c.ResolvConf),
 		lanes:     newLanes(c.Lanes),
+		openPing:  openPing,
 		networks:  map[vsockconn.CID]*network{},
 		changed:   make(chan struct{}),
 	}

@@ -36,6 +36,7 @@ type network struct {
 	policy policy
 	tcp    *tcpFlows
 	udp    *udpFlows
+	echo   *echoes
 	dns    *dnsServer
 	dhcp   *dhcpServer
 	web    *http.Server // nil if port 80 is closed
@@ -65,6 +66,7 @@ func newNetwork(g *Gateway, cid vsockconn.CID) (*network, error) {
 	}
 	n.tcp = newTCPFlows(n)
 	n.udp = newUDPFlows(n)
+	n.echo = newEchoes(n, g.openPing)
 	var err error
 	n.stack, err = netstack.New(netstack.Config{
 		MTU:      g.config.MTU,
@@ -73,6 +75,7 @@ func newNetwork(g *Gateway, cid vsockconn.CID) (*network, error) {
 		Aliases:  []netip.Addr{tapstack.HostAliasAddr()},
 		TCP:      n.tcp.handle,
 		UDP:      n.udp.handle,
+		Echo:     n.echo.handle,
 	})
 	if err != nil {
 		cancel()
@@ -134,6 +137,7 @@ func (n *network) close() {
 		n.dhcp.close()
 	}
 	n.udp.close()
+	n.echo.close()
 	n.stack.Close()
 	n.services.Wait()
 }
@@ -175,7 +179,7 @@ func (n *network) describe() Enclave {
 		CID:      n.cid,
 		Attached: n.links > 0,
 		Stats:    n.stack.Stats(),
-		Flows:    FlowStats{TCP: n.tcp.stats(), UDP: n.udp.stats(), Dials: n.tcp.dials.Snapshot()},
+		Flows:    FlowStats{TCP: n.tcp.stats(), UDP: n.udp.stats(), ICMP: n.echo.stats(), Dials: n.tcp.dials.Snapshot()},
 		Counters: n.stack.Counters(),
 		Leases:   n.dhcp.leases(),
 		Refusals: n.refusals.byCause(),

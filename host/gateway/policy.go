@@ -28,6 +28,7 @@ const (
 	causePending
 	causeNameDenied
 	causeNameNotAllowed
+	causeNoPing
 	causes
 )
 
@@ -35,7 +36,7 @@ const (
 func (c cause) String() string {
 	return [causes]string{
 		"none", "host-loopback", "link", "metadata", "link-local", "private-ipv6", "loopback", "multicast", "unroutable", "no-ipv6",
-		"denied", "not-allowed", "too-many", "too-many-pending", "name-denied", "name-not-allowed",
+		"denied", "not-allowed", "too-many", "too-many-pending", "name-denied", "name-not-allowed", "no-ping-socket",
 	}[c]
 }
 

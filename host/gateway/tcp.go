@@ -27,6 +27,7 @@ const (
 // FlowStats counts what the NAT has carried for one enclave.
 type FlowStats struct {
 	TCP, UDP ProtocolStats
+	ICMP     ProtocolStats // echo requests; those that are open were not answered yet
 	// Dials is how long destinations took to accept a connection.
 	Dials exposition.Snapshot
 }

@@ -130,7 +130,7 @@ func flows(page *exposition.Page, e gateway.Enclave) {
 		page.Counter("corridor_egress_refused_total", "What the enclave did not get, by cause.", float64(n), cid, exposition.With("cause", cause))
 	}
 	page.Histogram("corridor_flows_dial_seconds", "How long destinations took to accept a connection of the enclave.", e.Flows.Dials, cid)
-	for protocol, s := range map[string]gateway.ProtocolStats{"tcp": e.Flows.TCP, "udp": e.Flows.UDP} {
+	for protocol, s := range map[string]gateway.ProtocolStats{"tcp": e.Flows.TCP, "udp": e.Flows.UDP, "icmp": e.Flows.ICMP} {
 		p := exposition.With("protocol", protocol)
 		page.Gauge("corridor_flows", "Flows of the enclave that are open.", float64(s.Open), cid, p)
 		page.Counter("corridor_flows_total", "Flows that the enclave opened.", float64(s.Total), cid, p)

@@ -125,7 +125,7 @@ func (h *handler) enclaves() []Enclave {
 		e.Attached, e.Links = g.Attached, g.Stats.Streams
 		e.Downlink, e.Uplink = g.Stats.DownlinkBytes, g.Stats.UplinkBytes
 		e.Drops = d.NoStream + d.QueueFull + d.Protocol + d.Malformed + d.NotForGateway + d.Offload + d.TooLong + d.InFlight
-		e.Flows = map[string]int64{"tcp": g.Flows.TCP.Open, "udp": g.Flows.UDP.Open}
+		e.Flows = map[string]int64{"tcp": g.Flows.TCP.Open, "udp": g.Flows.UDP.Open, "icmp": g.Flows.ICMP.Open}
 		e.Refusals = g.Refusals
 	}
 	for _, b := range h.config.Balance() {

@@ -63,14 +63,15 @@ func (s *Stack) inputARP(frame []byte) {
 	s.deliver(arp.ProtocolNumber, frame)
 }
 
-// inputIPv4 drops ICMP to others than the gateway: the stack by itself would
-// answer an echo request in the name of any machine, reachable or not.
+// inputIPv4 drops ICMP to others than the gateway, but for the echo requests that
+// somebody handles: the stack by itself would answer them in the name of any
+// machine, reachable or not.
 func (s *Stack) inputIPv4(frame []byte) {
 	if len(frame) < ipv4End {
 		s.counts.dropMalformed.Add(1)
 		return
 	}
-	if frame[ipv4Protocol] == byte(header.ICMPv4ProtocolNumber) && ipv4At(frame, ipv4Target) != tapstack.GatewayAddr() {
+	if frame[ipv4Protocol] == byte(header.ICMPv4ProtocolNumber) && ipv4At(frame, ipv4Target) != tapstack.GatewayAddr() && !s.takesEcho4(frame) {
 		s.counts.dropNotForGateway.Add(1)
 		return
 	}

@@ -46,8 +46,8 @@ func gatewayAddress6() tcpip.ProtocolAddress {
 func (s *Stack) CarriesIPv6() bool { return s.ipv6.Load() }
 
 // inputIPv6 takes TCP and UDP to everybody, and ICMPv6, with neighbour discovery,
-// to the gateway alone: the stack by itself would answer in the name of any
-// machine. Other headers, which could hide ICMPv6, are dropped.
+// to the gateway alone, but for echo requests that somebody handles: the stack by
+// itself would answer in the name of any machine. Other headers, which could hide ICMPv6, are dropped.
 func (s *Stack) inputIPv6(frame []byte) {
 	if !s.ipv6.Load() {
 		s.counts.dropProtocol.Add(1)
@@ -68,7 +68,7 @@ func (s *Stack) inputIPv6(frame []byte) {
 	switch tcpip.TransportProtocolNumber(next) {
 	case header.TCPProtocolNumber, header.UDPProtocolNumber:
 	case header.ICMPv6ProtocolNumber:
-		if !forGateway6(ipv6At(frame, ipv6Target)) {
+		if !forGateway6(ipv6At(frame, ipv6Target)) && !s.takesEcho6(frame) {
 			s.counts.dropNotForGateway.Add(1)
 			return
 		}

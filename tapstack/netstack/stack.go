@@ -80,6 +80,9 @@ type Config struct {
 	// times at once where there are several, so it must not wait for anything; a flow that it did not accept before it returns is
 	// answered with ICMP port unreachable. nil accepts none.
 	UDP func(*UDPFlow)
+	// Echo is called for each echo request (ping) of the enclave to another address
+	// than the gateway's, on the goroutine that UDP is called on. nil answers none.
+	Echo func(*Echo)
 }
 
 // A Stack is the host's end of one enclave's network. It lives longer than the
@@ -134,7 +137,7 @@ func New(c Config) (*Stack, error) {
 		answers:  append([]netip.Addr{tapstack.GatewayAddr()}, c.Aliases...),
 		stack: stack.New(stack.Options{
 			NetworkProtocols:   networks,
-			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 		}),
 	}
 	s.card = newCard(c.MTU, &s.counts)
@@ -144,6 +147,7 @@ func New(c Config) (*Stack, error) {
 	}
 	s.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s.stack, receiveBuffer, maxInFlight, s.handleTCP).HandlePacket)
 	s.stack.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s.stack, s.handleUDP).HandlePacket)
+	s.handleEchoes()
 	return s, nil
 }
 

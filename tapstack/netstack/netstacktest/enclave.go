@@ -54,7 +54,7 @@ func NewEnclave(t testing.TB) *Enclave {
 			NetworkProtocols: []stack.NetworkProtocolFactory{
 				ipv4.NewProtocol, arp.NewProtocol, ipv6.NewProtocolWithOptions(ipv6.Options{}),
 			},
-			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 		}),
 		link: channel.New(queueSize, tapstack.DefaultMTU, tcpip.LinkAddress(tapstack.EnclaveMAC())),
 	}
@@ -173,6 +173,69 @@ func (e *Enclave) SendUnreachable(ctx context.Context, to netip.AddrPort) error 
 		return ctx.Err()
 	}
 }
+
+// A Ping is the end of echo requests in the enclave.
+type Ping struct {
+	ep    tcpip.Endpoint
+	ready <-chan struct{}
+	to    netip.Addr
+}
+
+// DialPing sends echo requests from the enclave to one address. The caller closes it.
+func (e *Enclave) DialPing(to netip.Addr) (*Ping, error) {
+	protocol := icmp.ProtocolNumber4
+	if to.Is6() {
+		protocol = icmp.ProtocolNumber6
+	}
+	var wq waiter.Queue
+	ep, err := e.stack.NewEndpoint(protocol, networkOf(to), &wq)
+	if err != nil {
+		return nil, errors.New(err.String())
+	}
+	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents)
+	wq.EventRegister(&entry)
+	if err := ep.Connect(fullAddress(netip.AddrPortFrom(to, 0))); err != nil {
+		ep.Close()
+		return nil, errors.New(err.String())
+	}
+	return &Ping{ep: ep, ready: ready, to: to}, nil
+}
+
+// Send sends one request.
+func (p *Ping) Send(sequence uint16, payload []byte) error {
+	kind := byte(header.ICMPv4Echo)
+	if p.to.Is6() {
+		kind = byte(header.ICMPv6EchoRequest)
+	}
+	message := binary.BigEndian.AppendUint16([]byte{kind, 0, 0, 0, 0, 0}, sequence)
+	if _, err := p.ep.Write(bytes.NewReader(append(message, payload...)), tcpip.WriteOptions{}); err != nil {
+		return errors.New(err.String())
+	}
+	return nil
+}
+
+// Receive waits for one reply.
+func (p *Ping) Receive(ctx context.Context) (sequence uint16, payload []byte, err error) {
+	const head = 8
+	for {
+		var message bytes.Buffer
+		_, err := p.ep.Read(&message, tcpip.ReadOptions{})
+		if b := message.Bytes(); err == nil && len(b) >= head {
+			return binary.BigEndian.Uint16(b[6:]), b[head:], nil
+		}
+		if _, wait := err.(*tcpip.ErrWouldBlock); err != nil && !wait {
+			return 0, nil, errors.New(err.String())
+		}
+		select {
+		case <-p.ready:
+		case <-ctx.Done():
+			return 0, nil, ctx.Err()
+		}
+	}
+}
+
+// Close ends it.
+func (p *Ping) Close() { p.ep.Close() }
 
 // ListenDHCP is the socket of a DHCP client: it may send to everybody.
 func (e *Enclave) ListenDHCP() (net.PacketConn, error) {
