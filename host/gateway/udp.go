@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/tapstack/netstack"
+	"github.com/corridor-enclave/corridor/tapstack/relay"
 )
 
 const (
@@ -23,12 +24,7 @@ const (
 	udpIdle = 2 * time.Minute
 	// sweepEvery is how often silent flows are looked for.
 	sweepEvery = 5 * time.Second
-	// maxDatagram is the largest UDP payload over IPv4.
-	maxDatagram = 65507
 )
-
-// datagrams caches buffers and holds no state; all flows of the process share it.
-var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
 
 // udpFlows are the pairs of addresses that an enclave exchanges datagrams
 // between.
@@ -127,10 +123,10 @@ func (u *udpFlows) carry(f *udpFlow) {
 // one datagram, not the flow.
 func (f *udpFlow) copyDatagrams(to, from net.Conn) {
 	defer f.close()
-	buf := datagrams.Get().(*[maxDatagram]byte)
-	defer datagrams.Put(buf)
+	datagrams := relay.NewDatagrams(from)
+	defer datagrams.Done()
 	for {
-		n, err := from.Read(buf[:])
+		datagram, err := datagrams.Next()
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			continue
 		}
@@ -138,7 +134,7 @@ func (f *udpFlow) copyDatagrams(to, from net.Conn) {
 			return
 		}
 		f.touch()
-		if _, err := to.Write(buf[:n]); errors.Is(err, net.ErrClosed) {
+		if _, err := to.Write(datagram); errors.Is(err, net.ErrClosed) {
 			return
 		}
 	}

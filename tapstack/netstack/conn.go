@@ -110,6 +110,31 @@ func errnoOf(text string) error {
 	return errors.New(text)
 }
 
+// A DatagramConn is the host's end of a UDP flow. It is a net.Conn, of which each
+// Read and Write is one datagram.
+type DatagramConn struct {
+	*gonet.UDPConn
+	ep    tcpip.Endpoint
+	entry waiter.Entry
+	ready <-chan struct{}
+}
+
+func newDatagramConn(wq *waiter.Queue, ep tcpip.Endpoint) *DatagramConn {
+	c := &DatagramConn{UDPConn: gonet.NewUDPConn(wq, ep), ep: ep}
+	c.entry, c.ready = waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventErr)
+	wq.EventRegister(&c.entry)
+	return c
+}
+
+// AwaitReadable returns when Read would not wait: for a datagram, an error or Close.
+// Who reads need not hold a buffer meanwhile. One goroutine may call it.
+func (c *DatagramConn) AwaitReadable() {
+	const events = waiter.ReadableEvents | waiter.EventErr
+	for c.ep.Readiness(events)&events == 0 {
+		<-c.ready
+	}
+}
+
 // DialTCP connects to a port of the enclave. from is the address that the
 // enclave sees; the zero value is the gateway's, with any port, and port 0 is any
 // port of the address. An address in use is syscall.EADDRINUSE. ctx bounds the

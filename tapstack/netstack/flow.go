@@ -3,10 +3,8 @@ package netstack
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -94,7 +92,7 @@ type UDPFlow struct {
 // Accept returns the enclave's end: each Read is one datagram that it sent to
 // Destination, the first one included, and each Write is one datagram to it. The
 // caller closes it; an idle flow does not end by itself.
-func (f *UDPFlow) Accept() (net.Conn, error) {
+func (f *UDPFlow) Accept() (*DatagramConn, error) {
 	if f.accepted {
 		return nil, ErrDecided
 	}
@@ -104,7 +102,7 @@ func (f *UDPFlow) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("netstack: accept datagrams to %s: %w", f.Destination, errnoOf(err.String()))
 	}
-	return gonet.NewUDPConn(&wq, ep), nil
+	return newDatagramConn(&wq, ep), nil
 }
 
 // handleUDP runs on the goroutine that reads the stream.
