@@ -22,7 +22,9 @@ type Batch struct {
 	end     int
 	frames  int
 	bytes   int // of frames
-	tooLong int // frames that were left out
+
+	tooLong, tooShort, forNeighbour int // frames that were left out
+
 	covered [headroom]byte
 }
 
@@ -37,7 +39,7 @@ func NewBatch(f Framing) *Batch {
 func (b *Batch) Reset(f Framing) {
 	b.framing = f
 	b.sent, b.end = headroom, headroom
-	b.frames, b.bytes, b.tooLong = 0, 0, 0
+	b.frames, b.bytes, b.tooLong, b.tooShort, b.forNeighbour = 0, 0, 0, 0, 0
 }
 
 // Next returns where the device puts its next frame with the virtio-net header
@@ -60,9 +62,17 @@ func (b *Batch) Next() []byte {
 // no frame. A frame that is too long or too short for the link is left out.
 func (b *Batch) Commit(n int) {
 	size := n - OffloadHeader
-	fits := size >= MinFrame && size <= MaxFrame && !b.isForNeighbour(size)
-	if n > 0 && !fits {
+	fits := false
+	switch {
+	case n == 0:
+	case size < MinFrame:
+		b.tooShort++
+	case size > MaxFrame:
 		b.tooLong++
+	case b.isForNeighbour(size):
+		b.forNeighbour++
+	default:
+		fits = true
 	}
 	if b.framing == Plain {
 		b.commitPlain(size, fits)
@@ -83,7 +93,7 @@ func (b *Batch) Commit(n int) {
 // on, by the switch of gvproxy, to another machine that takes no segments larger
 // than its MTU. The kernel sends them again in small ones.
 func (b *Batch) isForNeighbour(size int) bool {
-	if b.framing == Extended || size < MinFrame {
+	if b.framing == Extended {
 		return false
 	}
 	frame := b.buf[b.end+plainHeader-OffloadHeader:]

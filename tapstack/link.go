@@ -128,7 +128,8 @@ type Link struct {
 	maxFrame int // of the device: its MTU and the Ethernet header
 	queues   []Device
 	counters [MaxLanes]counters // of queues and lanes
-	outage   outage             // only connect's goroutine touches it
+	sizes    sizes
+	outage   outage // only connect's goroutine touches it
 
 	mu      sync.Mutex
 	stream  *stream       // the one that is up; nil in an outage. Guarded by mu.
@@ -149,6 +150,7 @@ func NewLink(c LinkConfig) (*Link, error) {
 		queues:   append([]Device{c.Device}, c.Queues...),
 		changed:  make(chan struct{}),
 		outage:   newOutage(c.Log),
+		sizes:    newSizes(),
 		status:   LinkStatus{Since: time.Now()},
 	}, nil
 }
@@ -182,6 +184,7 @@ func (l *Link) connect(ctx context.Context, deviceFailed context.CancelCauseFunc
 		if ctx.Err() != nil {
 			return
 		}
+		l.ended(up, err)
 		l.lost(err)
 		if up >= maxBackoff {
 			delay = backoff{}
@@ -230,7 +233,7 @@ func (l *Link) session(ctx context.Context, deviceFailed context.CancelCauseFunc
 	l.publish(s)
 	<-s.ctx.Done()
 	l.publish(nil)
-	return time.Since(since), context.Cause(s.ctx)
+	return max(time.Since(since), 1), context.Cause(s.ctx) // 0 is a link that was never up
 }
 
 // request returns a stream on which the link was requested: extended if the host

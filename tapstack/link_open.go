@@ -144,6 +144,7 @@ func (l *Link) extendAs(s *stream, own Capabilities) error {
 	s.frames = NewFrameReader(withAhead(s.conn, ahead), Extended, MaxFrame)
 	s.pulse = NewPulse(0)
 	s.frames.OnControl(s.pulse.Control)
+	s.frames.OnRead(l.read)
 	return nil
 }
 
@@ -152,6 +153,7 @@ func (l *Link) begin(s *stream) error {
 	s.framing, s.peer = Plain, PlainPeer()
 	s.peer.MaxFrame = MaxFrame // stock hosts take what the length can say
 	s.frames = NewFrameReader(s.conn, Plain, l.maxFrame)
+	s.frames.OnRead(l.read)
 	if err := writeWithin(s.conn, []byte(connectRequest), openTimeout); err != nil {
 		return fmt.Errorf("request the link: %w", err)
 	}

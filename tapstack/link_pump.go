@@ -27,10 +27,11 @@ func (l *Link) pumpUplink(ctx context.Context, queue int) error {
 		if err := l.queues[queue].ReadFrames(batch); err != nil {
 			return fmt.Errorf("%w: read frames: %w", errDevice, err)
 		}
-		counters.dropTooLong.Add(uint64(batch.tooLong))
+		l.gathered(batch, counters)
 		if !l.send(ctx, batch, queue) {
 			return nil
 		}
+		counters.waiting.Store(0)
 	}
 }
 
@@ -145,7 +146,7 @@ func (l *Link) pumpDownlink(s *stream, lane int) error {
 // explainDownlink says what the end of the downlink means.
 func explainDownlink(frames *FrameReader, err error) error {
 	if err == io.EOF {
-		return errors.New("the host closed the link")
+		return errHostClosed
 	}
 	if errors.Is(err, ErrFrameSize) && frames.startsWith("HT") {
 		return fmt.Errorf("the host answered in HTTP, so it refused the link or is no gateway: %w", err)

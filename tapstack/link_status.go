@@ -28,16 +28,32 @@ type LinkStatus struct {
 	Lanes int
 	// Writes is how many writes to the stream Uplink took.
 	Writes uint64
+	// Waiting is how many bytes were read from the device and are not yet written.
+	Waiting int64
 	// Drops counts the frames that went no further.
 	Drops LinkDrops
+	// PerLane is what has passed each queue and its lane.
+	PerLane []LinkLane
+	// Failures is how many attempts brought no link, and Losses how the others ended.
+	Failures uint64
+	Losses   LinkLosses
+	Sizes    LinkSizes
 }
+
+// LinkLane is what has passed one queue, and the lane that its downlink comes from.
+type LinkLane struct{ Uplink, Downlink Traffic }
 
 // LinkDrops counts dropped frames by cause.
 type LinkDrops struct {
 	Refused uint64 // downlink: the device did not take it
 	Offload uint64 // downlink: its virtio-net header is wrong
 	TooLong uint64 // uplink: the link cannot say its length
-	Framing uint64 // uplink: read for a host that was replaced by another kind
+	// TooShort is uplink: no Ethernet header.
+	TooShort uint64
+	// Neighbour is uplink: a large segment to a machine behind a plain host, which the
+	// kernel sends again in small ones.
+	Neighbour uint64
+	Framing   uint64 // uplink: read for a host that was replaced by another kind
 }
 
 // Traffic counts frames, and their bytes from the Ethernet header on.
@@ -53,14 +69,22 @@ func (l *Link) Status() LinkStatus {
 	if status.Connects > 0 {
 		status.Reconnects = status.Connects - 1
 	}
-	for i := range l.counters {
+	status.Sizes = l.sizes.snapshot()
+	for i := range l.counters[:len(l.queues)] {
 		c := &l.counters[i]
+		var lane LinkLane
+		c.uplink.addTo(&lane.Uplink)
+		c.downlink.addTo(&lane.Downlink)
 		c.uplink.addTo(&status.Uplink)
 		c.downlink.addTo(&status.Downlink)
+		status.PerLane = append(status.PerLane, lane)
+		status.Waiting += c.waiting.Load()
 		status.Writes += c.writes.Load()
 		status.Drops.Refused += c.dropRefused.Load()
 		status.Drops.Offload += c.dropOffload.Load()
 		status.Drops.TooLong += c.dropTooLong.Load()
+		status.Drops.TooShort += c.dropTooShort.Load()
+		status.Drops.Neighbour += c.dropNeighbour.Load()
 		status.Drops.Framing += c.dropFraming.Load()
 	}
 	return status
@@ -71,6 +95,8 @@ type counters struct {
 	uplink, downlink                                   traffic
 	writes                                             atomic.Uint64
 	dropRefused, dropOffload, dropTooLong, dropFraming atomic.Uint64
+	dropTooShort, dropNeighbour                        atomic.Uint64
+	waiting                                            atomic.Int64 // bytes
 
 	_ [64]byte // lanes run on different CPUs: no two on one cache line
 }

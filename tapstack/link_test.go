@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -86,9 +87,14 @@ func TestLinkOpens(t *testing.T) {
 			Connected: true, Since: got.Since, Connects: 1, Writes: 1, Lanes: 1,
 			Uplink:   tapstack.Traffic{Frames: 1, Bytes: uint64(early)},
 			Downlink: tapstack.Traffic{Frames: 3, Bytes: uint64(down)},
+			Sizes:    got.Sizes,
 		}
-		if got != want {
+		want.PerLane = []tapstack.LinkLane{{Uplink: want.Uplink, Downlink: want.Downlink}}
+		if !reflect.DeepEqual(got, want) {
 			t.Errorf("status is %+v, want %+v", got, want)
+		}
+		if s := got.Sizes; s.Frames.Count() != 1 || s.Bytes.Sum != uint64(early) || s.Reads.Sum == 0 {
+			t.Errorf("sizes are %+v, want one frame that left alone", s)
 		}
 		if r.log.count("link is up") != 1 || r.log.count("link is down") != 0 {
 			t.Errorf("log is\n%s", r.log)
@@ -138,17 +144,19 @@ func TestLinkFindsLostBytes(t *testing.T) {
 func TestLinkDropsBrokenStreams(t *testing.T) {
 	t.Parallel()
 	long := tapstack.AppendFrame(nil, make([]byte, tapstack.DefaultMTU+tapstack.MinFrame+1))
+	framing := tapstack.LinkLosses{Framing: 1}
 	tests := []struct {
 		name  string
 		bytes []byte
 		want  string
+		loss  tapstack.LinkLosses // of a link that was up
 	}{
-		{name: "no length", bytes: []byte{0, 0}, want: "0 bytes, allowed are 14 to 1514"},
-		{name: "shorter than an Ethernet header", bytes: []byte{13, 0}, want: "13 bytes, allowed are 14 to 1514"},
-		{name: "longer than the device takes", bytes: long[:2], want: "1515 bytes, allowed are 14 to 1514"},
-		{name: "an answer in HTTP", bytes: []byte("HT"), want: "the host answered in HTTP"},
-		{name: "the end", bytes: nil, want: "the host closed the link"},
-		{name: "the end inside a frame", bytes: []byte{14, 0, 1}, want: "unexpected EOF"},
+		{name: "no length", bytes: []byte{0, 0}, want: "0 bytes, allowed are 14 to 1514", loss: framing},
+		{name: "shorter than an Ethernet header", bytes: []byte{13, 0}, want: "13 bytes, allowed are 14 to 1514", loss: framing},
+		{name: "longer than the device takes", bytes: long[:2], want: "1515 bytes, allowed are 14 to 1514", loss: framing},
+		{name: "an answer in HTTP", bytes: []byte("HT"), want: "the host answered in HTTP", loss: framing},
+		{name: "the end", bytes: nil, want: "the host closed the link", loss: tapstack.LinkLosses{Closed: 1}},
+		{name: "the end inside a frame", bytes: []byte{14, 0, 1}, want: "unexpected EOF", loss: tapstack.LinkLosses{Cut: 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -174,6 +182,13 @@ func TestLinkDropsBrokenStreams(t *testing.T) {
 					}
 					r.acceptUp()
 					r.sendUp(frameOf("again"))
+					got, failures, losses := r.link.Status(), uint64(1), tapstack.LinkLosses{}
+					if up {
+						failures, losses = 0, tt.loss
+					}
+					if got.Failures != failures || got.Losses != losses {
+						t.Errorf("up %t: %d failures, losses %+v; want %d, %+v", up, got.Failures, got.Losses, failures, losses)
+					}
 				})
 			}
 		})
@@ -247,6 +262,45 @@ func TestLinkCountsRefusedFrames(t *testing.T) {
 			t.Errorf("status is %+v, want one drop, one frame, and the link up", got)
 		}
 	})
+}
+
+// A frame that no link can carry is left out, and says why.
+func TestLinkCountsWhatItLeavesOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(_ *rig, c *tapstack.LinkConfig) { c.Device = shortening{c.Device} })
+		h := r.acceptUp()
+		segment := plain(frameOf("a large segment to a machine behind a plain host"))
+		segment[0], segment[1] = 1, 1 // an unfinished checksum, TCP over IPv4
+		segment[tapstack.OffloadHeader] ^= 0x02
+		for _, f := range [][]byte{plain(frameOf("shorten")), segment, plain(frameOf("sent"))} {
+			if err := r.app.WriteFrame(f); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait() // each is read alone
+		}
+		if got := h.read(); !bytes.Equal(got, frameOf("sent")) {
+			t.Errorf("the host got %q, want the last frame", got)
+		}
+		synctest.Wait()
+		if got := r.link.Status(); got.Drops != (tapstack.LinkDrops{TooShort: 1, Neighbour: 1}) || got.Uplink.Frames != 1 || got.Waiting != 0 {
+			t.Errorf("status is %+v, want two drops and one frame", got)
+		}
+	})
+}
+
+// shortening gives, once before all others, a frame that is too short, as no kernel
+// does.
+type shortening struct{ tapstack.Device }
+
+func (d shortening) ReadFrames(b *tapstack.Batch) error {
+	err := d.Device.ReadFrames(b)
+	if bytes.Contains(b.Unsent(), []byte("shorten")) {
+		b.Reset(tapstack.Plain)
+		b.Next()
+		b.Commit(tapstack.OffloadHeader + tapstack.MinFrame - 1)
+	}
+	return err
 }
 
 // refusing refuses frames with "refused" in them, as a kernel does with a frame

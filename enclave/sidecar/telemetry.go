@@ -82,7 +82,7 @@ func linkValues(vs []telemetry.Value, s tapstack.LinkStatus) []telemetry.Value {
 	if s.Connected {
 		connected = 1
 	}
-	return append(vs,
+	vs = append(vs,
 		telemetry.Value{Metric: telemetry.LinkConnected, Value: connected},
 		telemetry.Value{Metric: telemetry.LinkConnects, Value: s.Connects},
 		telemetry.Value{Metric: telemetry.LinkUplinkFrames, Value: s.Uplink.Frames},
@@ -90,7 +90,36 @@ func linkValues(vs []telemetry.Value, s tapstack.LinkStatus) []telemetry.Value {
 		telemetry.Value{Metric: telemetry.LinkDownlinkFrames, Value: s.Downlink.Frames},
 		telemetry.Value{Metric: telemetry.LinkDownlinkBytes, Value: s.Downlink.Bytes},
 		telemetry.Value{Metric: telemetry.LinkWrites, Value: s.Writes},
-		telemetry.Value{Metric: telemetry.LinkDrops, Value: s.Drops.Refused + s.Drops.Offload + s.Drops.TooLong + s.Drops.Framing},
+		telemetry.Value{Metric: telemetry.LinkLanes, Value: uint64(s.Lanes)},
+		telemetry.Value{Metric: telemetry.LinkWaiting, Value: uint64(max(s.Waiting, 0))},
+		telemetry.Value{Metric: telemetry.LinkFailures, Value: s.Failures},
+		telemetry.Value{Metric: telemetry.LinkLossClosed, Value: s.Losses.Closed},
+		telemetry.Value{Metric: telemetry.LinkLossCut, Value: s.Losses.Cut},
+		telemetry.Value{Metric: telemetry.LinkLossFraming, Value: s.Losses.Framing},
+		telemetry.Value{Metric: telemetry.LinkLossSilent, Value: s.Losses.Silent},
+		telemetry.Value{Metric: telemetry.LinkLossOther, Value: s.Losses.Other},
+	)
+	vs = linkDrops(vs, s.Drops)
+	for i, lane := range s.PerLane {
+		vs = append(vs,
+			telemetry.Value{Metric: telemetry.LaneUplink + uint16(i), Value: lane.Uplink.Frames},
+			telemetry.Value{Metric: telemetry.LaneDownlink + uint16(i), Value: lane.Downlink.Frames})
+	}
+	vs = telemetry.AppendHistogram(vs, telemetry.LinkGatheredBytes, s.Sizes.Bytes)
+	vs = telemetry.AppendHistogram(vs, telemetry.LinkGatheredFrames, s.Sizes.Frames)
+	return telemetry.AppendHistogram(vs, telemetry.LinkReadBytes, s.Sizes.Reads)
+}
+
+// linkDrops are their number, for hosts that know no more, and each cause.
+func linkDrops(vs []telemetry.Value, d tapstack.LinkDrops) []telemetry.Value {
+	return append(vs,
+		telemetry.Value{Metric: telemetry.LinkDrops, Value: d.Refused + d.Offload + d.TooLong + d.TooShort + d.Neighbour + d.Framing},
+		telemetry.Value{Metric: telemetry.LinkDropRefused, Value: d.Refused},
+		telemetry.Value{Metric: telemetry.LinkDropOffload, Value: d.Offload},
+		telemetry.Value{Metric: telemetry.LinkDropTooLong, Value: d.TooLong},
+		telemetry.Value{Metric: telemetry.LinkDropTooShort, Value: d.TooShort},
+		telemetry.Value{Metric: telemetry.LinkDropNeighbour, Value: d.Neighbour},
+		telemetry.Value{Metric: telemetry.LinkDropFraming, Value: d.Framing},
 	)
 }
 

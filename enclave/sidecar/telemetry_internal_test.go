@@ -11,6 +11,7 @@ import (
 	"github.com/corridor-enclave/corridor/enclave/supervise"
 	"github.com/corridor-enclave/corridor/revproxy"
 	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/exposition"
 	"github.com/corridor-enclave/corridor/tapstack/telemetry"
 )
 
@@ -31,6 +32,19 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
+// everyLinkStatus has as many lanes as there can be, and no two numbers alike.
+func everyLinkStatus() tapstack.LinkStatus {
+	s := tapstack.LinkStatus{
+		Connects: 4, Waiting: 9, Losses: tapstack.LinkLosses{Silent: 8},
+		Drops: tapstack.LinkDrops{Refused: 1, Offload: 2, TooLong: 3, TooShort: 4, Neighbour: 5, Framing: 6},
+		Sizes: tapstack.LinkSizes{Frames: exposition.NewCounts().Snapshot(), Bytes: exposition.NewSizes().Snapshot(), Reads: exposition.NewSizes().Snapshot()},
+	}
+	for i := range uint64(tapstack.MaxLanes) {
+		s.PerLane = append(s.PerLane, tapstack.LinkLane{Uplink: tapstack.Traffic{Frames: 100 + i}, Downlink: tapstack.Traffic{Frames: 200 + i}})
+	}
+	return s
+}
+
 // TestMeasurementsMeanSomething: everything that is collected has a number that
 // the host knows, once.
 func TestMeasurementsMeanSomething(t *testing.T) {
@@ -38,7 +52,7 @@ func TestMeasurementsMeanSomething(t *testing.T) {
 	s := newTestSidecar(t, "--link", "off", "--fqdn", "a", "--app", "http://127.0.0.1:1")
 	m := s.measurements
 	m.add(s.streamValues)
-	m.add(func(vs []telemetry.Value) []telemetry.Value { return linkValues(vs, tapstack.LinkStatus{Connects: 4}) })
+	m.add(func(vs []telemetry.Value) []telemetry.Value { return linkValues(vs, everyLinkStatus()) })
 	m.add(func(vs []telemetry.Value) []telemetry.Value {
 		return proxyValues(vs, revproxy.Counts{Requests: 9, AppFailures: 2})
 	})
@@ -55,10 +69,18 @@ func TestMeasurementsMeanSomething(t *testing.T) {
 		}
 		got[v.Metric] = v.Value
 	}
+	for n, want := range map[uint16]uint64{
+		telemetry.LinkDrops: 21, telemetry.LinkDropTooShort: 4, telemetry.LinkLossSilent: 8, telemetry.LinkWaiting: 9,
+		telemetry.LaneUplink + 7: 107, telemetry.LaneDownlink + 7: 207,
+	} {
+		if got[n] != want {
+			t.Errorf("metric %d is %d, want %d", n, got[n], want)
+		}
+	}
 	if got[telemetry.LinkConnects] != 4 || got[telemetry.ProxyRequests] != 9 || got[telemetry.ProxyAppFailures] != 2 || got[telemetry.EgressDenied] != 5 || got[telemetry.Goroutines] == 0 {
 		t.Errorf("collected %v", got)
 	}
-	if h, ok := telemetry.HistogramOf(got, telemetry.RequestTime); !ok || h.Count() != 1 {
+	if h, ok := telemetry.RequestTimes().Of(got); !ok || h.Count() != 1 {
 		t.Errorf("%d requests were timed, want the one that was cut", h.Count())
 	}
 	missing := len(known) - len(got)

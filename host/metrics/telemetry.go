@@ -41,7 +41,9 @@ func report(page *exposition.Page, r telemetry.Report) {
 		}
 		add(m.Name, m.Help, float64(v)*m.Unit, append(m.Labels, cid)...)
 	}
-	if s, ok := wire.HistogramOf(r.Values, wire.RequestTime); ok {
-		page.Histogram(wire.RequestTimeName, wire.RequestTimeHelp, s, cid)
+	for _, h := range wire.Histograms() {
+		if s, ok := h.Of(r.Values); ok {
+			page.Histogram(h.Name, h.Help, s, cid)
+		}
 	}
 }

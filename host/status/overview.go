@@ -159,7 +159,7 @@ func told(values map[uint16]uint64, events map[wire.Code]uint64) *Told {
 	for code, n := range events {
 		t.Events[code.String()] = n
 	}
-	if s, ok := wire.HistogramOf(values, wire.RequestTime); ok {
+	if s, ok := wire.RequestTimes().Of(values); ok {
 		times := timing(s)
 		t.Times = &times
 	}

@@ -28,6 +28,14 @@ func NewHistogram(unit float64, bounds ...uint64) *Histogram {
 // NewDurations returns a histogram of DurationBounds, told in seconds.
 func NewDurations() *Histogram { return NewHistogram(1e-9, DurationBounds()...) }
 
+// NewSizes returns a histogram of bytes, from a small frame to a full buffer.
+func NewSizes() *Histogram {
+	return NewHistogram(1, 128, 512, 1514, 4<<10, 16<<10, 32<<10, 64<<10, 128<<10, 256<<10)
+}
+
+// NewCounts returns a histogram of how many came at a time, 1 to 256.
+func NewCounts() *Histogram { return NewHistogram(1, 1, 2, 4, 8, 16, 32, 64, 128, 256) }
+
 // DurationBounds are 10 µs to 10 s, three to a decade, in nanoseconds.
 func DurationBounds() []uint64 {
 	var bounds []uint64

@@ -132,8 +132,8 @@ func New(c Config) (*Stack, error) {
 	s := &Stack{
 		config:   c,
 		mtu:      c.MTU,
-		gathered: newSizes(),
-		reads:    newSizes(),
+		gathered: exposition.NewSizes(),
+		reads:    exposition.NewSizes(),
 		answers:  append([]netip.Addr{tapstack.GatewayAddr()}, c.Aliases...),
 		stack: stack.New(stack.Options{
 			NetworkProtocols:   networks,

@@ -99,11 +99,6 @@ func (s *Stack) addLanes(sum *Stats) {
 	}
 }
 
-// newSizes returns a histogram of bytes, from a small frame to a full buffer.
-func newSizes() *exposition.Histogram {
-	return exposition.NewHistogram(1, 128, 512, 1514, 4<<10, 16<<10, 32<<10, 64<<10, 128<<10, 256<<10)
-}
-
 // Counters returns every counter of the stack below as a tree of maps with
 // uint64 leaves, named as gVisor names them: TCP.Retransmits, for example. It is
 // what gvproxy shows under /stats.

@@ -1,6 +1,10 @@
 package telemetry
 
-import "github.com/corridor-enclave/corridor/tapstack/exposition"
+import (
+	"strconv"
+
+	"github.com/corridor-enclave/corridor/tapstack/exposition"
+)
 
 // A Code says what happened, by its number on the wire.
 type Code uint16
@@ -59,6 +63,14 @@ const (
 	LinkDownlinkBytes  = 35
 	LinkWrites         = 36
 	LinkDrops          = 37
+	LinkLanes          = 38
+	LinkWaiting        = 39
+	LinkDropRefused    = 40
+	LinkDropOffload    = 41
+	LinkDropTooLong    = 42
+	LinkDropTooShort   = 43
+	LinkDropNeighbour  = 44
+	LinkDropFraming    = 45
 
 	ProxyRequests     = 50
 	ProxyClientGone   = 51
@@ -78,9 +90,24 @@ const (
 	EgressCrowded   = 83
 	EgressFailed    = 84
 
-	// RequestTime is the first number of a histogram: one for each of its
-	// buckets, then the sum.
-	RequestTime = 512
+	LinkFailures    = 90
+	LinkLossClosed  = 91
+	LinkLossCut     = 92
+	LinkLossFraming = 93
+	LinkLossSilent  = 94
+	LinkLossOther   = 95
+
+	// LaneUplink and LaneDownlink are the first of MaxLanes numbers each.
+	LaneUplink   = 96
+	LaneDownlink = 104
+	MaxLanes     = 8
+
+	// These are the first numbers of histograms: one for each of its buckets, then
+	// the sum.
+	RequestTime        = 512
+	LinkGatheredBytes  = 544
+	LinkGatheredFrames = 560
+	LinkReadBytes      = 576
 )
 
 // A Metric is one number's meaning: a sample on the host's page.
@@ -96,8 +123,7 @@ type Metric struct {
 // prefix begins the names of all that enclaves say of themselves.
 const prefix = "corridor_enclave_"
 
-// Metrics is what an enclave may tell, in the order of numbers, but for the
-// histogram RequestTime. The host takes names, help and labels from here and
+// Metrics is what an enclave may tell, but for Histograms. The host takes names, help and labels from here and
 // nothing but numbers from an enclave.
 func Metrics() []Metric {
 	counter := func(n uint16, name, help string, labels ...exposition.Label) Metric {
@@ -107,16 +133,19 @@ func Metrics() []Metric {
 		return Metric{Number: n, Name: prefix + name, Help: help, Unit: 1, Labels: labels}
 	}
 	const (
-		lost    = "Records that the enclave could not report, by kind."
-		frames  = "Ethernet frames as the enclave counts them."
-		bytes   = "Bytes of Ethernet frames as the enclave counts them."
-		unmade  = "Connections to the outside that were not made: refused by the enclave's policy or for want of room, or by host or network."
-		answers = "Requests that the enclave's proxy answered itself: the client was gone, at fault, or the app failed."
+		lost       = "Records that the enclave could not report, by kind."
+		frames     = "Ethernet frames as the enclave counts them."
+		bytes      = "Bytes of Ethernet frames as the enclave counts them."
+		unmade     = "Connections to the outside that were not made: refused by the enclave's policy or for want of room, or by host or network."
+		dropped    = "Frames that the enclave dropped, by cause."
+		lostLinks  = "Links of the enclave that were up and ended, by cause."
+		laneFrames = "Ethernet frames of one lane as the enclave counts them."
+		answers    = "Requests that the enclave's proxy answered itself: the client was gone, at fault, or the app failed."
 	)
 	uplink, downlink := exposition.With("direction", "uplink"), exposition.With("direction", "downlink")
 	cpu := counter(CPU, "cpu_seconds_total", "User and system time of the sidecar.")
 	cpu.Unit = 1e-9
-	return []Metric{
+	all := []Metric{
 		counter(LostLogs, "lost_total", lost, exposition.With("kind", "log")),
 		counter(LostEvents, "lost_total", lost, exposition.With("kind", "event")),
 		gauge(Goroutines, "goroutines", "Goroutines of the sidecar."),
@@ -136,6 +165,14 @@ func Metrics() []Metric {
 		counter(LinkDownlinkBytes, "link_bytes_total", bytes, downlink),
 		counter(LinkWrites, "link_writes_total", "Writes of the enclave to the link."),
 		counter(LinkDrops, "link_drops_total", "Frames that the enclave dropped."),
+		gauge(LinkLanes, "link_lanes", "Streams of the enclave's link."),
+		gauge(LinkWaiting, "link_waiting_bytes", "What the enclave has read from its device and not yet written to the link."),
+		counter(LinkDropRefused, "link_dropped_frames_total", dropped, exposition.With("cause", "refused")),
+		counter(LinkDropOffload, "link_dropped_frames_total", dropped, exposition.With("cause", "offload")),
+		counter(LinkDropTooLong, "link_dropped_frames_total", dropped, exposition.With("cause", "too-long")),
+		counter(LinkDropTooShort, "link_dropped_frames_total", dropped, exposition.With("cause", "too-short")),
+		counter(LinkDropNeighbour, "link_dropped_frames_total", dropped, exposition.With("cause", "neighbour")),
+		counter(LinkDropFraming, "link_dropped_frames_total", dropped, exposition.With("cause", "framing")),
 		counter(ProxyRequests, "requests_total", "Requests for the app."),
 		counter(ProxyClientGone, "requests_failed_total", answers, exposition.With("cause", "client-gone")),
 		counter(ProxyClientFaults, "requests_failed_total", answers, exposition.With("cause", "client-fault")),
@@ -150,17 +187,47 @@ func Metrics() []Metric {
 		counter(EgressDenied, "egress_refused_total", unmade, exposition.With("cause", "policy")),
 		counter(EgressCrowded, "egress_refused_total", unmade, exposition.With("cause", "crowded")),
 		counter(EgressFailed, "egress_refused_total", unmade, exposition.With("cause", "failed")),
+		counter(LinkFailures, "link_failures_total", "Attempts of the enclave to open its link that failed."),
+		counter(LinkLossClosed, "link_lost_total", lostLinks, exposition.With("cause", "closed")),
+		counter(LinkLossCut, "link_lost_total", lostLinks, exposition.With("cause", "cut")),
+		counter(LinkLossFraming, "link_lost_total", lostLinks, exposition.With("cause", "framing")),
+		counter(LinkLossSilent, "link_lost_total", lostLinks, exposition.With("cause", "silent")),
+		counter(LinkLossOther, "link_lost_total", lostLinks, exposition.With("cause", "other")),
+	}
+	for i := range MaxLanes {
+		lane := exposition.With("lane", strconv.Itoa(i))
+		all = append(all,
+			counter(LaneUplink+uint16(i), "link_lane_frames_total", laneFrames, lane, uplink),
+			counter(LaneDownlink+uint16(i), "link_lane_frames_total", laneFrames, lane, downlink))
+	}
+	return all
+}
+
+// A Histogram is the meaning of several numbers: from First on those of its buckets,
+// then that of the sum.
+type Histogram struct {
+	First      uint16
+	Name, Help string
+	Empty      exposition.Snapshot // with the bounds
+}
+
+// RequestTimes is the histogram of how long requests took.
+func RequestTimes() Histogram {
+	return Histogram{RequestTime, prefix + "request_seconds", "How long requests for the app took in the enclave, to the last byte.", exposition.NewDurations().Snapshot()}
+}
+
+// Histograms is what an enclave may tell beside Metrics.
+func Histograms() []Histogram {
+	sizes, counts := exposition.NewSizes().Snapshot(), exposition.NewCounts().Snapshot()
+	return []Histogram{
+		RequestTimes(),
+		{LinkGatheredBytes, prefix + "link_gathered_bytes", "Bytes that the enclave's device had ready at a time, and that left together.", sizes},
+		{LinkGatheredFrames, prefix + "link_gathered_frames", "Frames that the enclave's device had ready at a time, and that left together.", counts},
+		{LinkReadBytes, prefix + "link_read_bytes", "Bytes of a read of the link in the enclave.", sizes},
 	}
 }
 
-// RequestTimeName and RequestTimeHelp are those of the histogram RequestTime.
-const (
-	RequestTimeName = prefix + "request_seconds"
-	RequestTimeHelp = "How long requests for the app took in the enclave, to the last byte."
-)
-
-// AppendHistogram appends the values of a histogram with exposition.DurationBounds
-// whose first number is given.
+// AppendHistogram appends the values of a histogram whose first number is given.
 func AppendHistogram(dst []Value, first uint16, s exposition.Snapshot) []Value {
 	for i, n := range s.Counts {
 		dst = append(dst, Value{first + uint16(i), n})
@@ -168,15 +235,16 @@ func AppendHistogram(dst []Value, first uint16, s exposition.Snapshot) []Value {
 	return append(dst, Value{first + uint16(len(s.Counts)), s.Sum})
 }
 
-// HistogramOf is the reverse: it finds the values of the histogram; ok is false if
-// there is none.
-func HistogramOf(values map[uint16]uint64, first uint16) (s exposition.Snapshot, ok bool) {
-	s = exposition.NewDurations().Snapshot()
+// Of is the reverse: it finds the values of the histogram; ok is false if there is
+// none.
+func (h Histogram) Of(values map[uint16]uint64) (s exposition.Snapshot, ok bool) {
+	s = h.Empty
+	s.Counts = make([]uint64, len(h.Empty.Counts))
 	for i := range s.Counts {
-		n, told := values[first+uint16(i)]
+		n, told := values[h.First+uint16(i)]
 		s.Counts[i], ok = n, ok || told
 	}
-	s.Sum = values[first+uint16(len(s.Counts))]
+	s.Sum = values[h.First+uint16(len(s.Counts))]
 	return s, ok
 }
 
@@ -186,8 +254,10 @@ func Known() map[uint16]bool {
 	for _, m := range Metrics() {
 		known[m.Number] = true
 	}
-	for _, v := range AppendHistogram(nil, RequestTime, exposition.NewDurations().Snapshot()) {
-		known[v.Metric] = true
+	for _, h := range Histograms() {
+		for _, v := range AppendHistogram(nil, h.First, h.Empty) {
+			known[v.Metric] = true
+		}
 	}
 	return known
 }

@@ -62,6 +62,10 @@ func TestVectors(t *testing.T) {
 		"metrics": telemetry.Snapshot{At: at(), Values: []telemetry.Value{
 			{Metric: telemetry.Goroutines, Value: 42}, {Metric: telemetry.ProxyRequests, Value: 7}, {Metric: 999, Value: 1},
 		}},
+		"link": telemetry.Snapshot{At: at(), Values: []telemetry.Value{
+			{Metric: telemetry.LinkLanes, Value: 2}, {Metric: telemetry.LinkDropOffload, Value: 3}, {Metric: telemetry.LinkLossClosed, Value: 1},
+			{Metric: telemetry.LaneUplink + 7, Value: 9}, {Metric: telemetry.LinkGatheredBytes, Value: 5}, {Metric: telemetry.LinkGatheredBytes + 10, Value: 640},
+		}},
 	} {
 		vector := tapstacktest.Vector(t, "../testdata/telemetry-"+name+".hex")
 		if got := rec.Append(stream()); !bytes.Equal(got, vector) {
@@ -146,8 +150,19 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 	}
 	known := telemetry.Known()
-	if !known[telemetry.RequestTime] || !known[532] || known[533] || len(known) != len(seen)+21 {
-		t.Errorf("%d numbers are known, want those of the table and 512 to 532", len(known))
+	for _, h := range telemetry.Histograms() {
+		for n := h.First; n <= h.First+uint16(len(h.Empty.Counts)); n++ {
+			if seen[n] || !known[n] {
+				t.Errorf("number %d is used twice, or not known", n)
+			}
+			seen[n] = true
+		}
+		if row := fmt.Sprintf("\n| %d to %d | `%s` | histogram", h.First, h.First+uint16(len(h.Empty.Counts)), h.Name); !bytes.Contains(wire, []byte(row)) {
+			t.Errorf("WIRE.md lacks %q", row)
+		}
+	}
+	if len(known) != len(seen) {
+		t.Errorf("%d numbers are known, and %d in the table", len(known), len(seen))
 	}
 	for c := telemetry.Serving; c <= telemetry.Reporting; c++ {
 		if c.String() == "unknown" || !bytes.Contains(wire, fmt.Appendf(nil, "\n| %d | ", c)) {
@@ -162,13 +177,13 @@ func TestHistogramComesBack(t *testing.T) {
 	h.ObserveDuration(time.Millisecond)
 	h.ObserveDuration(time.Minute)
 	values := map[uint16]uint64{}
-	if _, ok := telemetry.HistogramOf(values, telemetry.RequestTime); ok {
+	if _, ok := telemetry.RequestTimes().Of(values); ok {
 		t.Error("a histogram was found in nothing")
 	}
 	for _, v := range telemetry.AppendHistogram(nil, telemetry.RequestTime, h.Snapshot()) {
 		values[v.Metric] = v.Value
 	}
-	if got, ok := telemetry.HistogramOf(values, telemetry.RequestTime); !ok || !reflect.DeepEqual(got, h.Snapshot()) {
+	if got, ok := telemetry.RequestTimes().Of(values); !ok || !reflect.DeepEqual(got, h.Snapshot()) {
 		t.Errorf("%+v, want %+v", got, h.Snapshot())
 	}
 }
@@ -176,7 +191,7 @@ func TestHistogramComesBack(t *testing.T) {
 // FuzzReader: whatever is read becomes the same again when it is written and read
 // once more.
 func FuzzReader(f *testing.F) {
-	for _, name := range []string{"event", "log", "metrics", "oversized", "overrun", "version2"} {
+	for _, name := range []string{"event", "log", "metrics", "link", "oversized", "overrun", "version2"} {
 		f.Add(tapstacktest.Vector(f, "../testdata/telemetry-"+name+".hex"))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
