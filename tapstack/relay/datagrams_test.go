@@ -58,7 +58,7 @@ func TestQuietDatagramsHoldNoBuffer(t *testing.T) {
 	near, far := datagramPair(t)
 	d := NewDatagrams(near)
 	if d.raw == nil {
-		t.Skip("needs sockets that can be read while they are waited for (remedy: run on a unix)")
+		t.Skipf("needs sockets that can be read while they are waited for (remedy: run on a unix)")
 	}
 	waits := make(chan bool, 1)
 	d.read = func(fd uintptr) bool {

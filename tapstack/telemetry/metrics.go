@@ -1,10 +1,6 @@
 package telemetry
 
-import (
-	"strconv"
-
-	"github.com/corridor-enclave/corridor/tapstack/exposition"
-)
+import "github.com/corridor-enclave/corridor/tapstack/exposition"
 
 // A Code says what happened, by its number on the wire.
 type Code uint16
@@ -123,26 +119,22 @@ type Metric struct {
 // prefix begins the names of all that enclaves say of themselves.
 const prefix = "corridor_enclave_"
 
+func counter(n uint16, name, help string, labels ...exposition.Label) Metric {
+	return Metric{Number: n, Name: prefix + name, Help: help, Counter: true, Unit: 1, Labels: labels}
+}
+
+func gauge(n uint16, name, help string, labels ...exposition.Label) Metric {
+	return Metric{Number: n, Name: prefix + name, Help: help, Unit: 1, Labels: labels}
+}
+
 // Metrics is what an enclave may tell, but for Histograms. The host takes names, help and labels from here and
 // nothing but numbers from an enclave.
 func Metrics() []Metric {
-	counter := func(n uint16, name, help string, labels ...exposition.Label) Metric {
-		return Metric{Number: n, Name: prefix + name, Help: help, Counter: true, Unit: 1, Labels: labels}
-	}
-	gauge := func(n uint16, name, help string, labels ...exposition.Label) Metric {
-		return Metric{Number: n, Name: prefix + name, Help: help, Unit: 1, Labels: labels}
-	}
 	const (
-		lost       = "Records that the enclave could not report, by kind."
-		frames     = "Ethernet frames as the enclave counts them."
-		bytes      = "Bytes of Ethernet frames as the enclave counts them."
-		unmade     = "Connections to the outside that were not made: refused by the enclave's policy or for want of room, or by host or network."
-		dropped    = "Frames that the enclave dropped, by cause."
-		lostLinks  = "Links of the enclave that were up and ended, by cause."
-		laneFrames = "Ethernet frames of one lane as the enclave counts them."
-		answers    = "Requests that the enclave's proxy answered itself: the client was gone, at fault, or the app failed."
+		lost    = "Records that the enclave could not report, by kind."
+		unmade  = "Connections to the outside that were not made: refused by the enclave's policy or for want of room, or by host or network."
+		answers = "Requests that the enclave's proxy answered itself: the client was gone, at fault, or the app failed."
 	)
-	uplink, downlink := exposition.With("direction", "uplink"), exposition.With("direction", "downlink")
 	cpu := counter(CPU, "cpu_seconds_total", "User and system time of the sidecar.")
 	cpu.Unit = 1e-9
 	all := []Metric{
@@ -157,22 +149,6 @@ func Metrics() []Metric {
 		cpu,
 		gauge(ResidentBytes, "resident_memory_bytes", "Memory of the sidecar in RAM."),
 		gauge(OpenDescriptors, "open_fds", "File descriptors of the sidecar."),
-		gauge(LinkConnected, "link_connected", "Whether the link is up."),
-		counter(LinkConnects, "link_connects_total", "How often the link came up."),
-		counter(LinkUplinkFrames, "link_frames_total", frames, uplink),
-		counter(LinkUplinkBytes, "link_bytes_total", bytes, uplink),
-		counter(LinkDownlinkFrames, "link_frames_total", frames, downlink),
-		counter(LinkDownlinkBytes, "link_bytes_total", bytes, downlink),
-		counter(LinkWrites, "link_writes_total", "Writes of the enclave to the link."),
-		counter(LinkDrops, "link_drops_total", "Frames that the enclave dropped."),
-		gauge(LinkLanes, "link_lanes", "Streams of the enclave's link."),
-		gauge(LinkWaiting, "link_waiting_bytes", "What the enclave has read from its device and not yet written to the link."),
-		counter(LinkDropRefused, "link_dropped_frames_total", dropped, exposition.With("cause", "refused")),
-		counter(LinkDropOffload, "link_dropped_frames_total", dropped, exposition.With("cause", "offload")),
-		counter(LinkDropTooLong, "link_dropped_frames_total", dropped, exposition.With("cause", "too-long")),
-		counter(LinkDropTooShort, "link_dropped_frames_total", dropped, exposition.With("cause", "too-short")),
-		counter(LinkDropNeighbour, "link_dropped_frames_total", dropped, exposition.With("cause", "neighbour")),
-		counter(LinkDropFraming, "link_dropped_frames_total", dropped, exposition.With("cause", "framing")),
 		counter(ProxyRequests, "requests_total", "Requests for the app."),
 		counter(ProxyClientGone, "requests_failed_total", answers, exposition.With("cause", "client-gone")),
 		counter(ProxyClientFaults, "requests_failed_total", answers, exposition.With("cause", "client-fault")),
@@ -187,20 +163,8 @@ func Metrics() []Metric {
 		counter(EgressDenied, "egress_refused_total", unmade, exposition.With("cause", "policy")),
 		counter(EgressCrowded, "egress_refused_total", unmade, exposition.With("cause", "crowded")),
 		counter(EgressFailed, "egress_refused_total", unmade, exposition.With("cause", "failed")),
-		counter(LinkFailures, "link_failures_total", "Attempts of the enclave to open its link that failed."),
-		counter(LinkLossClosed, "link_lost_total", lostLinks, exposition.With("cause", "closed")),
-		counter(LinkLossCut, "link_lost_total", lostLinks, exposition.With("cause", "cut")),
-		counter(LinkLossFraming, "link_lost_total", lostLinks, exposition.With("cause", "framing")),
-		counter(LinkLossSilent, "link_lost_total", lostLinks, exposition.With("cause", "silent")),
-		counter(LinkLossOther, "link_lost_total", lostLinks, exposition.With("cause", "other")),
 	}
-	for i := range MaxLanes {
-		lane := exposition.With("lane", strconv.Itoa(i))
-		all = append(all,
-			counter(LaneUplink+uint16(i), "link_lane_frames_total", laneFrames, lane, uplink),
-			counter(LaneDownlink+uint16(i), "link_lane_frames_total", laneFrames, lane, downlink))
-	}
-	return all
+	return append(all, linkMetrics()...)
 }
 
 // A Histogram is the meaning of several numbers: from First on those of its buckets,
