@@ -116,6 +116,14 @@ func newConnectionsLoad(clients int) report.Load {
 	}
 }
 
+// manyConnectionsLoad is the same by wrk, which leaves more of the machine to what is
+// measured.
+func manyConnectionsLoad(clients int) report.Load {
+	l := newConnectionsLoad(clients)
+	l.Generator, l.Name = "wrk", l.Name+" by wrk"
+	return l
+}
+
 // besideBulkLoad is a few requests a second on connections that are kept, while a
 // flow carries as much as it can in one direction.
 func besideBulkLoad(direction string) report.Load {

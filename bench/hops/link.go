@@ -25,7 +25,7 @@ const (
 // and without a proxy. VSOCK is replaced by unix sockets for all of them.
 func linkHop() Hop {
 	loads := append(requestLoads(1, 16, 128), bulkLoad(1, downlink), bulkLoad(1, uplink), bulkLoad(4, downlink), checkedLoad(),
-		besideBulkLoad(downlink), besideBulkLoad(uplink))
+		besideBulkLoad(downlink), besideBulkLoad(uplink), manyConnectionsLoad(64))
 	return Hop{
 		Name: "link", About: "a client outside, an app inside: frames over a stream in between", Baseline: "stock",
 		Loads: loads,
@@ -36,6 +36,8 @@ func linkHop() Hop {
 				s.settings = []string{"--vsock-write-max", nitroWrite}
 				return s.corridor(appPort)
 			}},
+			{"enclave-gvproxy", true, func(s *Setup) error { return s.enclaveWithGvproxy() }},
+			{"host-gvforwarder", true, func(s *Setup) error { return s.hostWithGvforwarder() }},
 			{"stock", false, func(s *Setup) error { return s.stock(appPort) }},
 			{"relay", false, func(s *Setup) error { return s.relays() }},
 			{"pasta", false, func(s *Setup) error { return s.pasta() }},
@@ -114,21 +116,36 @@ func (s *Setup) inside() (err error) {
 // corridor starts both ends of ours around the namespace; requests go to the port
 // inside.
 func (s *Setup) corridor(port string) error {
-	hostPath, enclavePath, err := s.bothEnds()
-	if err != nil {
+	if err := s.inside(); err != nil {
 		return err
 	}
-	if err := s.inside(); err != nil {
+	if err := s.host(port); err != nil {
+		return err
+	}
+	return s.enclave()
+}
+
+// host starts our host, which publishes the app's port and that of bulk by the link.
+func (s *Setup) host(port string) error {
+	hostPath, _, err := s.bothEnds()
+	if err != nil {
 		return err
 	}
 	local, err := s.publishedAt(scheme(port))
 	if err != nil {
 		return err
 	}
-	if _, err = s.start(program{name: "host", role: report.Subject, path: hostPath, metrics: s.file("control.sock"), args: []string{
+	_, err = s.start(program{name: "host", role: report.Subject, path: hostPath, metrics: s.file("control.sock"), args: []string{
 		"--vsock", s.vsock(), "--control", "unix:" + s.file("control.sock"),
 		"--publish", local[0] + "=link:" + port, "--publish", local[1] + "=link:" + bulkPort,
-	}}); err != nil {
+	}})
+	return err
+}
+
+// enclave starts our enclave with a link, inside.
+func (s *Setup) enclave() error {
+	_, enclavePath, err := s.bothEnds()
+	if err != nil {
 		return err
 	}
 	_, err = s.start(program{name: "enclave-sim", role: report.Subject, path: enclavePath, inside: true, metrics: s.file("enclave-metrics.sock"), args: append([]string{

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -17,35 +18,74 @@ import (
 	"github.com/corridor-enclave/corridor/bench/servers"
 	"github.com/corridor-enclave/corridor/tapstack"
 	"github.com/corridor-enclave/corridor/tapstack/tap"
+	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
-// stock starts an unmodified gvproxy and gvforwarder around the namespace. The
-// latter's device is configured as ours is, since it would need a DHCP client.
+// stock starts an unmodified gvproxy and gvforwarder around the namespace.
 func (s *Setup) stock(port string) error {
-	gvproxy, err := s.tools.Built(s.ctx, binaries.Gvproxy)
-	if err != nil {
-		return err
-	}
-	gvforwarder, err := s.tools.Built(s.ctx, binaries.Gvforwarder)
-	if err != nil {
-		return err
-	}
 	if err := s.inside(); err != nil {
 		return err
 	}
-	ssh, err := freeAddress() // it insists on forwarding a port for it
+	client, err := s.gvproxy()
 	if err != nil {
 		return err
+	}
+	if err := s.gvforwarder(); err != nil {
+		return err
+	}
+	return s.exposeByGvproxy(client, port)
+}
+
+// enclaveWithGvproxy is our enclave with an unmodified gvproxy as its host.
+func (s *Setup) enclaveWithGvproxy() error {
+	if err := s.inside(); err != nil {
+		return err
+	}
+	client, err := s.gvproxy()
+	if err != nil {
+		return err
+	}
+	if err := s.enclave(); err != nil {
+		return err
+	}
+	return s.exposeByGvproxy(client, appPort)
+}
+
+// hostWithGvforwarder is our host with an unmodified gvforwarder as its enclave.
+func (s *Setup) hostWithGvforwarder() error {
+	if err := s.inside(); err != nil {
+		return err
+	}
+	if err := s.host(appPort); err != nil {
+		return err
+	}
+	return s.gvforwarder()
+}
+
+// linkSocket is where the enclave finds the host's port for links.
+func (s *Setup) linkSocket() string {
+	return filepath.Join(s.running.dir, fmt.Sprintf("%d_%d.sock", vsockconn.CIDParent, tapstack.LinkPort))
+}
+
+// gvproxy starts an unmodified gvproxy, and returns a client of its API.
+func (s *Setup) gvproxy() (*http.Client, error) {
+	gvproxy, err := s.tools.Built(s.ctx, binaries.Gvproxy)
+	if err != nil {
+		return nil, err
+	}
+	ssh, err := freeAddress() // it insists on forwarding a port for it
+	if err != nil {
+		return nil, err
 	}
 	_, sshPort, err := net.SplitHostPort(ssh)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	socket := s.file("gvproxy.sock")
+	socket := s.linkSocket()
 	if _, err := s.start(program{name: "gvproxy", role: report.Subject, path: gvproxy, args: []string{
 		"-listen", "unix://" + socket, "-mtu", strconv.Itoa(tapstack.DefaultMTU), "-ssh-port", sshPort,
 	}}); err != nil {
-		return err
+		return nil, err
 	}
 	client := &http.Client{Timeout: startTimeout, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -53,20 +93,35 @@ func (s *Setup) stock(port string) error {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
 	}}
-	if err := s.until(func() error { return ask(s.ctx, client, &Running{URL: "http://gvproxy/services/forwarder/all"}) }); err != nil {
+	return client, s.until(func() error { return ask(s.ctx, client, &Running{URL: "http://gvproxy/services/forwarder/all"}) })
+}
+
+// gvforwarder starts an unmodified gvforwarder inside. Its device is configured as ours
+// is, since it would need a DHCP client.
+func (s *Setup) gvforwarder() error {
+	gvforwarder, err := s.tools.Built(s.ctx, binaries.Gvforwarder)
+	if err != nil {
+		return err
+	}
+	if err := s.until(func() error {
+		_, err := os.Stat(s.linkSocket())
+		return err
+	}); err != nil {
 		return err
 	}
 	if _, err := s.start(program{name: "gvforwarder", role: report.Subject, path: gvforwarder, inside: true, args: []string{
-		"-preexisting", "-iface", tapName, "-url", "unix://" + socket,
+		"-preexisting", "-iface", tapName, "-url", "unix://" + s.linkSocket(),
 	}}); err != nil {
 		return err
 	}
 	settings := tap.Settings{Name: tapName, MAC: tapstack.EnclaveMAC()}
-	if err := s.until(func() error {
+	return s.until(func() error {
 		return s.running.namespace.Do(func() error { return tap.Configure(settings) })
-	}); err != nil {
-		return err
-	}
+	})
+}
+
+// exposeByGvproxy publishes the app's port and that of bulk.
+func (s *Setup) exposeByGvproxy(client *http.Client, port string) error {
 	addr, err := expose(s.ctx, client, port)
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ type Load struct {
 	Requests    int           // in total, or 0
 	Duration    time.Duration // in whole seconds, or 0
 	Insecure    bool          // accept any certificate, as for a self-signed one
-	Fresh       bool          // a new connection for each request; bombardier alone can do that
+	Fresh       bool          // a new connection for each request, which bombardier and wrk can
 }
 
 // A Result is what a generator counted.

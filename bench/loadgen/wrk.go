@@ -17,14 +17,19 @@ const wrkTimeout = "30s"
 // two cores a second one would take what is to be measured. It accepts any
 // certificate. It does not count what it sends again, and 3xx passes for 2xx.
 func Wrk(ctx context.Context, path string, l Load) (Result, error) {
-	if err := l.checkKept(); err != nil {
+	if err := l.check(); err != nil {
 		return Result{}, err
 	}
 	if l.Duration == 0 {
 		return Result{}, fmt.Errorf("loadgen: wrk runs for a duration, not for a number of requests")
 	}
 	seconds := strconv.Itoa(int(l.Duration/time.Second)) + "s"
-	out, err := run(ctx, path, "-t1", "-c", strconv.Itoa(l.Connections), "-d", seconds, "--timeout", wrkTimeout, "--latency", l.URL)
+	args := []string{"-t1", "-c", strconv.Itoa(l.Connections), "-d", seconds, "--timeout", wrkTimeout, "--latency"}
+	if l.Fresh {
+		// The server closes, and so keeps what TIME_WAIT keeps: wrk's ports are free again.
+		args = append(args, "-H", "Connection: close")
+	}
+	out, err := run(ctx, path, append(args, l.URL)...)
 	if err != nil {
 		return Result{}, err
 	}
