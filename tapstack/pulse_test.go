@@ -184,6 +184,31 @@ func TestLinkNoticesASilentHost(t *testing.T) {
 	})
 }
 
+// TestLinkLeavesAStalledHost: one that has taken nothing for a while, with a write to
+// it under way. What it did not take goes to the next.
+func TestLinkLeavesAStalledHost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, extended)
+		r.acceptExtended().raw(vector(t, "upgrade-answer-2.hex"))
+		r.await("the link is up", func(s tapstack.LinkStatus) bool { return s.Connected })
+		up := time.Now()
+		r.sendUp(frameOf("not taken"))
+		r.await("the link is lost", func(s tapstack.LinkStatus) bool { return !s.Connected && s.Connects == 1 })
+		if took := time.Since(up); took > 17*time.Second || took < 12*time.Second {
+			t.Errorf("a stalled host was left after %v, want 12 to 16 s", took)
+		}
+		h := r.acceptExtended()
+		h.raw(vector(t, "upgrade-answer-2.hex"))
+		if got := h.read(); !bytes.HasSuffix(got, frameOf("not taken")) {
+			t.Errorf("the next host gets % x, want what the last did not take", got)
+		}
+		if got := r.link.Status(); got.Losses != (tapstack.LinkLosses{Silent: 1}) {
+			t.Errorf("losses are %+v, want one silent host", got.Losses)
+		}
+	})
+}
+
 // TestPingsDoNotCutFrames: a host that asks all the time, while large frames
 // leave in small writes.
 func TestPingsDoNotCutFrames(t *testing.T) {

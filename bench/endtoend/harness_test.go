@@ -114,12 +114,8 @@ func newCorridor(t *testing.T, enclaveArgs ...string) *corridor {
 	requireNamespaces(t)
 	c := &corridor{t: t, dir: shortTempDir(t)}
 	c.startHost("127.0.0.1:0")
-	c.enclave = launch(t, "enclave-sim", append([]string{
-		"--isolate", "--vsock", "dir:" + c.dir, "--fqdn", fqdn, "--nsm-out", c.trust(), "--app", "http://" + appAddress,
-		"--app-cmd", filepath.Join(bin, "bench") + " app --listen tcp:" + appAddress,
-	}, enclaveArgs...)...)
+	c.startEnclave(enclaveArgs...)
 	waitMessage(t, c.enclave, "link is up")
-	c.client = c.newClient()
 	c.untilAnswered()
 	return c
 }

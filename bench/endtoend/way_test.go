@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,11 +88,7 @@ func TestIntegrationWholeWay(t *testing.T) {
 
 // exposes publishes the front a second time, the way gvproxy's clients do.
 func (c *corridor) exposes(t *testing.T) {
-	control := &http.Client{Timeout: patience, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", c.control())
-		},
-	}}
+	control := c.controlClient()
 	t.Cleanup(control.CloseIdleConnections)
 	post := func(path, body string) int {
 		resp, err := control.Post("http://host"+path, "application/json", strings.NewReader(body))
@@ -177,6 +174,75 @@ func TestIntegrationReconnect(t *testing.T) {
 	if ups < 4 {
 		t.Errorf("the enclave reported %d connections, want 4 at least", ups)
 	}
+}
+
+// TestIntegrationEnclaveIsKilled: as often as an enclave dies without a word, the next
+// one is served, and the host keeps nothing of those before.
+func TestIntegrationEnclaveIsKilled(t *testing.T) {
+	c := newCorridor(t)
+	held := func() (descriptors, goroutines float64) {
+		page := c.hostPage(t, "/metrics")
+		return sample(t, page, "process_open_fds"), sample(t, page, "go_goroutines")
+	}
+	descriptors, goroutines := held()
+	for range 5 {
+		c.enclave.Kill()
+		c.client.CloseIdleConnections()
+		c.startEnclave()
+		c.untilAnswered()
+	}
+	c.client.CloseIdleConnections()
+	const slack = 20 // connections that are just being closed
+	deadline := patient(t)
+	for {
+		d, g := held()
+		if d <= descriptors+slack && g <= goroutines+slack {
+			t.Logf("descriptors %v to %v, goroutines %v to %v", descriptors, d, goroutines, g)
+			return
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-deadline.Done():
+			t.Fatalf("after five dead enclaves %v descriptors and %v goroutines, before %v and %v", d, g, descriptors, goroutines)
+		}
+	}
+}
+
+// sample is the value of a sample without labels.
+func sample(t *testing.T, page, name string) float64 {
+	t.Helper()
+	for text := range strings.Lines(page) {
+		if value, ok := strings.CutPrefix(text, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+	}
+	t.Fatalf("no %s in\n%s", name, page)
+	return 0
+}
+
+// controlClient asks the host's control address.
+func (c *corridor) controlClient() *http.Client {
+	return &http.Client{Timeout: patience, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", c.control())
+		},
+	}}
+}
+
+// hostPage is a page of the host's control address.
+func (c *corridor) hostPage(t *testing.T, path string) string {
+	t.Helper()
+	client := c.controlClient()
+	defer client.CloseIdleConnections()
+	status, body, err := get(patient(t), client, "http://host"+path)
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("%s: %d, %v", path, status, err)
+	}
+	return body
 }
 
 // TestIntegrationDrain asks the enclave to stop while a request is being

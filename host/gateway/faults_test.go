@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,6 +45,43 @@ func holdingsNow(t *testing.T) holdings {
 		t.Fatal(err)
 	}
 	return holdings{runtime.NumGoroutine(), len(open), int64(m.HeapInuse), pages * int64(os.Getpagesize())}
+}
+
+// A line is the way between the two ends of a link. The zero value is whole.
+type line struct {
+	mu    sync.Mutex
+	isCut bool
+	conns []net.Conn
+}
+
+func (l *line) dial(dial func() (net.Conn, error)) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isCut {
+		return nil, errors.New("the line is cut")
+	}
+	conn, err := dial()
+	if err == nil {
+		l.conns = append(l.conns, conn)
+	}
+	return conn, err
+}
+
+// cut ends what is open, and lets nothing else through until mend.
+func (l *line) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.isCut = true
+	for _, c := range l.conns {
+		c.Close()
+	}
+	l.conns = nil
+}
+
+func (l *line) mend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.isCut = false
 }
 
 // dialLink connects to the link's port as an enclave.

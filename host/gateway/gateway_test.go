@@ -36,10 +36,16 @@ type site struct {
 	gateway *gateway.Gateway
 	vsock   string // folder
 	events  *events
+	line    line // of runKernelLink
 	stop    func()
 }
 
 func newSite(t *testing.T, c gateway.Config) *site {
+	t.Helper()
+	return newPatientSite(t, c, patience)
+}
+
+func newPatientSite(t *testing.T, c gateway.Config, patience time.Duration) *site {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	s := &site{t: t, ctx: ctx, vsock: t.TempDir(), events: &events{lines: make(chan string, 256)}}

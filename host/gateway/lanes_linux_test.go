@@ -44,7 +44,9 @@ func (s *site) runKernelLink(queues int) *tapstack.Link {
 	link, err := tapstack.NewLink(tapstack.LinkConfig{
 		Device: device, Queues: device.Further(), Log: slog.New(slog.DiscardHandler),
 		Dial: func(ctx context.Context) (net.Conn, error) {
-			return transport.Dial(ctx, vsockconn.Addr{CID: vsockconn.CIDParent, Port: tapstack.LinkPort})
+			return s.line.dial(func() (net.Conn, error) {
+				return transport.Dial(ctx, vsockconn.Addr{CID: vsockconn.CIDParent, Port: tapstack.LinkPort})
+			})
 		},
 	})
 	if err != nil {
@@ -78,21 +80,27 @@ func (s *site) echo(port uint16, size int) {
 }
 
 func (s *site) exchange(conn net.Conn, size int) {
+	s.transfer(conn.(*net.TCPConn), io.LimitReader(rand.NewChaCha8([32]byte{byte(size)}), int64(size)))
+}
+
+// transfer sends what source has, and checks what comes back.
+func (s *site) transfer(conn *net.TCPConn, source io.Reader) {
 	defer conn.Close()
 	sent, came := sha256.New(), sha256.New()
+	var size int64
 	var sending sync.WaitGroup
 	sending.Go(func() {
-		source := io.LimitReader(rand.NewChaCha8([32]byte{byte(size)}), int64(size))
-		if _, err := io.Copy(io.MultiWriter(conn, sent), source); err != nil {
+		var err error
+		if size, err = io.Copy(io.MultiWriter(conn, sent), source); err != nil {
 			s.t.Errorf("send: %v", err)
 		}
-		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		if err := conn.CloseWrite(); err != nil {
 			s.t.Errorf("close: %v", err)
 		}
 	})
 	n, err := io.Copy(came, conn)
 	sending.Wait()
-	if err != nil || n != int64(size) || string(sent.Sum(nil)) != string(came.Sum(nil)) {
+	if err != nil || n != size || string(sent.Sum(nil)) != string(came.Sum(nil)) {
 		s.t.Errorf("%d bytes came back of %d, %v; or others", n, size, err)
 	}
 }
