@@ -72,6 +72,7 @@ func TestIntegrationWholeWay(t *testing.T) {
 			t.Fatalf("%d bytes arrived changed, %v", len(got), err)
 		}
 	})
+	t.Run("what the enclave counts of its link", func(t *testing.T) { c.tells(t) })
 	t.Run("a port exposed at run time", func(t *testing.T) { c.exposes(t) })
 	t.Run("verified", func(t *testing.T) { c.verifies(t) })
 	t.Run("asked to stop", func(t *testing.T) {
@@ -204,6 +205,30 @@ func TestIntegrationEnclaveIsKilled(t *testing.T) {
 		case <-time.After(50 * time.Millisecond):
 		case <-deadline.Done():
 			t.Fatalf("after five dead enclaves %v descriptors and %v goroutines, before %v and %v", d, g, descriptors, goroutines)
+		}
+	}
+}
+
+// tells waits until the enclave's own figures of its link are on the host's page.
+func (c *corridor) tells(t *testing.T) {
+	deadline := patient(t)
+	for {
+		page, missing := c.hostPage(t, "/metrics"), ""
+		for _, want := range []string{
+			`corridor_enclave_link_lanes{cid="16"} `, `corridor_enclave_link_lane_frames_total{cid="16",direction="uplink",lane="0"} `,
+			`corridor_enclave_link_gathered_frames_count{cid="16"} `, `corridor_enclave_link_read_bytes_sum{cid="16"} `,
+		} {
+			if _, value, found := strings.Cut(page, want); !found || strings.HasPrefix(value, "0\n") {
+				missing += want + "\n"
+			}
+		}
+		if missing == "" {
+			return
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-deadline.Done():
+			t.Fatalf("the host's page lacks, or has zero for\n%s", missing)
 		}
 	}
 }

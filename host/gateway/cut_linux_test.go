@@ -1,7 +1,6 @@
 package gateway_test
 
 import (
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -36,7 +35,7 @@ func TestIntegrationFlowsSurviveALongCut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		transfers.Go(func() { s.transfer(conn, until{rand.NewChaCha8([32]byte{byte(i)}), stop}) })
+		transfers.Go(func() { s.transfer(conn, tapstacktest.Until{Reader: rand.NewChaCha8([32]byte{byte(i)}), Stop: stop}) })
 	}
 	before := link.Status()
 	s.await("bytes pass", func() bool { return link.Status().Downlink.Bytes > before.Downlink.Bytes+1<<20 })
@@ -56,20 +55,5 @@ func TestIntegrationFlowsSurviveALongCut(t *testing.T) {
 	transfers.Wait()
 	if got := s.gateway.Enclaves()[0]; got.Flows.TCP.Total != flows || got.Flows.TCP.Failed > 0 || got.Stats.Streams != 2 {
 		t.Errorf("flows %+v on %d links, want %d that were never made anew, on two", got.Flows.TCP, got.Stats.Streams, flows)
-	}
-}
-
-// until ends a stream of bytes when a channel is closed.
-type until struct {
-	io.Reader
-	stop <-chan struct{}
-}
-
-func (u until) Read(b []byte) (int, error) {
-	select {
-	case <-u.stop:
-		return 0, io.EOF
-	default:
-		return u.Reader.Read(b)
 	}
 }

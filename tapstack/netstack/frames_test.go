@@ -212,6 +212,7 @@ func TestReaderDoesNotWaitForWriter(t *testing.T) {
 func FuzzFrames(f *testing.F) {
 	f.Add(tapstack.AppendFrame(nil, arpRequest(tapstack.GatewayAddr())))
 	f.Add(tapstack.AppendFrame(nil, echoRequest(tapstack.GatewayAddr(), 1)))
+	f.Add(tapstack.AppendFrame(nil, echoRequest(outside(0).Addr(), 1)))
 	syn := []byte{0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0}
 	f.Add(tapstack.AppendFrame(nil, tapstacktest.Ethernet(tapstack.GatewayMAC(), tapstack.EnclaveMAC(), 0x0800,
 		tapstacktest.IPv4(6, tapstack.EnclaveAddr(), netip.MustParseAddr("198.51.100.1"), syn))))
@@ -219,6 +220,10 @@ func FuzzFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		s, err := netstack.New(netstack.Config{
 			TCP: func(f *netstack.TCPFlow) { f.Reject() },
+			Echo: func(e *netstack.Echo) {
+				e.Reply(e.Payload)
+				e.Fail(netip.Addr{}, e.OwnError(netstack.Unreachable))
+			},
 			UDP: func(f *netstack.UDPFlow) {
 				if conn, err := f.Accept(); err == nil {
 					conn.Close()

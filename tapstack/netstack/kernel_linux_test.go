@@ -242,21 +242,6 @@ func noise(seed uint64) io.Reader {
 	return rand.NewChaCha8(key)
 }
 
-// until ends a stream of bytes when a channel is closed.
-type until struct {
-	io.Reader
-	stop <-chan struct{}
-}
-
-func (u until) Read(b []byte) (int, error) {
-	select {
-	case <-u.stop:
-		return 0, io.EOF
-	default:
-		return u.Reader.Read(b)
-	}
-}
-
 // TestIntegrationEveryByteArrives: through each kind of link, in both directions
 // at once, in large segments and small ones.
 func TestIntegrationEveryByteArrives(t *testing.T) {
@@ -320,7 +305,7 @@ func TestIntegrationFlowsSurviveCuts(t *testing.T) {
 		}
 		transfers.Go(func() {
 			defer conn.Close()
-			if n, err := roundTrip(conn, until{noise(i), stop}); err != nil || n == 0 {
+			if n, err := roundTrip(conn, tapstacktest.Until{Reader: noise(i), Stop: stop}); err != nil || n == 0 {
 				t.Errorf("a transfer of %d bytes: %v", n, err)
 			}
 		})
