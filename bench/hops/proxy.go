@@ -48,7 +48,7 @@ func proxyHop() Hop {
 func tlsHop() Hop {
 	return Hop{
 		Name: "tls", About: "the same with TLS 1.3", Baseline: "tuned",
-		Loads: append(requestLoads(16, 128), openLoad(200, report.NewConnections), openLoad(200, report.Resumed), http2Load(16)),
+		Loads: append(requestLoads(16, 128), openLoad(200, report.NewConnections), openLoad(200, report.Resumed), http2Load(16), http2PageLoad(10, pageBytes)),
 		Variants: []Variant{
 			{"enclave", true, func(s *Setup) error { return s.enclaveAlone("--fqdn", name) }},
 			{"tuned", false, secured(func(s *Setup, cert string) error {
