@@ -24,7 +24,7 @@ func enclaveModules() map[string]string {
 		"github.com/vishvananda/netlink":                      "addresses, routes and neighbours of the TAP device",
 		"github.com/vishvananda/netns":                        "required by netlink",
 		"github.com/x448/float16":                             "required by cbor",
-		"golang.org/x/net":                                    "required by socket",
+		"golang.org/x/net":                                    "HPACK, which package revproxy/h2 does not make up anew, and nothing else of HTTP/2; also required by socket",
 		"golang.org/x/sync":                                   "error groups: who runs what, and how it ends",
 		"golang.org/x/sys":                                    "system calls that the standard library lacks",
 	}
