@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/revproxy"
+	"github.com/corridor-enclave/corridor/revproxy/h2"
 )
 
 // patience bounds what a broken test waits for; no test measures it.
@@ -79,6 +80,18 @@ const (
 	laneOff        = "off"
 	laneGoroutines = "goroutines"
 )
+
+// withH2 has a server that has not started serve HTTP/2 by our own package, where the
+// fast lane is on.
+func withH2(t *testing.T, s *httptest.Server) {
+	t.Helper()
+	if laneIsOff() {
+		return
+	}
+	if _, err := h2.Configure(s.Config); err != nil {
+		t.Fatal(err)
+	}
+}
 
 func laneIsOff() bool { return os.Getenv(laneWay) == laneOff }
 

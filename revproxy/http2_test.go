@@ -20,6 +20,7 @@ func serveTLS(t *testing.T, p http.Handler, h2 bool) *httptest.Server {
 	s := httptest.NewUnstartedServer(p)
 	s.EnableHTTP2 = h2
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	withH2(t, s)
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/revproxy/eventloop"
+	"github.com/corridor-enclave/corridor/revproxy/h2"
 	"github.com/corridor-enclave/corridor/revproxy/head"
 )
 
@@ -55,7 +56,7 @@ type laneConn struct {
 	accepted net.Conn
 	conn     net.Conn // the same, or TLS on it
 	tls      *tls.Conn
-	under    under           // of tls
+	under    *h2.Batched     // below tls: it stays while the connection goes to a loop, and back
 	raw      syscall.RawConn // nil: conn has to be read to know that there is something
 	state    atomic.Int32
 	task     *eventloop.Task // nil: a goroutine of its own
@@ -81,8 +82,8 @@ type laneConn struct {
 func newLaneConn(l *Lane, accepted net.Conn) *laneConn {
 	c := &laneConn{lane: l, accepted: accepted, conn: accepted}
 	if l.cfg.TLS != nil {
-		c.under.Conn = accepted
-		c.tls = tls.Server(&c.under, l.cfg.TLS)
+		c.under = h2.Batch(accepted)
+		c.tls = tls.Server(c.under, l.cfg.TLS)
 		c.conn = c.tls
 	} else if sc, ok := accepted.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn() // without, reading needs a buffer

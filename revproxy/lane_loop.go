@@ -117,10 +117,6 @@ func (l *loops) close() {
 	l.engine.Close()
 }
 
-// An under is what TLS reads and writes: it stays the same while a connection goes
-// to a loop, and back.
-type under struct{ net.Conn }
-
 // enter has a connection served on a loop. It reports whether it will be.
 func (c *laneConn) enter() bool {
 	l := c.lane

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/revproxy"
+	"github.com/corridor-enclave/corridor/revproxy/h2"
 )
 
 // A Kind is one of the servers.
@@ -108,6 +109,9 @@ func Protocols() *http.Protocols {
 // inLane serves a proxy with its fast lane in front of the library's server.
 func inLane(p *revproxy.Proxy) (*Server, error) {
 	srv := &http.Server{Handler: p, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, Protocols: Protocols()}
+	if _, err := h2.Configure(srv); err != nil {
+		return nil, err
+	}
 	lane, err := p.NewLane(revproxy.LaneConfig{Server: srv})
 	if err != nil {
 		return nil, err

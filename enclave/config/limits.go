@@ -45,6 +45,8 @@ type Limits struct {
 	AccessEvery int
 	// FastLane serves common requests without net/http.
 	FastLane bool
+	// StockHTTP2 serves HTTP/2 by net/http.
+	StockHTTP2 bool
 }
 
 // maxCount is more requests than an enclave's memory can hold.
@@ -61,7 +63,7 @@ type limits struct {
 	nonIdempotent                *[]revproxy.Rule
 	health                       *string
 	accessEvery                  *int
-	fastLane                     *bool
+	fastLane, stockHTTP2         *bool
 }
 
 func (l *limits) declare(s *settings.Set) {
@@ -81,6 +83,7 @@ func (l *limits) declare(s *settings.Set) {
 	l.health = settings.Var(s, "app-health", "", "`path` that each app is asked for every second; one that fails twice to answer below 500 gets no requests unless all do", parseHealth)
 	l.accessEvery = settings.Var(s, "access-log", off, "`requests` that are logged with how long each part took: off, full or 1/N for one in N; without queries and fields, which hold secrets", parseAccess)
 	l.fastLane = settings.Var(s, "fast-lane", "on", "`on or off`: serve common HTTP/1.1 requests without net/http", settings.OnOff)
+	l.stockHTTP2 = settings.Var(s, "http2", "own", "`own or stock`: who serves HTTP/2, package revproxy/h2 or net/http", parseHTTP2)
 }
 
 func (l *limits) assemble() Limits {
@@ -91,7 +94,17 @@ func (l *limits) assemble() Limits {
 		PerApp: *l.perApp, Conns: *l.conns, Retries: *l.retries, NonIdempotent: *l.nonIdempotent, Health: *l.health,
 		AccessEvery: *l.accessEvery,
 		FastLane:    *l.fastLane,
+		StockHTTP2:  *l.stockHTTP2,
 	}
+}
+
+// parseHTTP2 reports whether net/http is to serve HTTP/2.
+func parseHTTP2(v string) (stock bool, err error) {
+	switch v {
+	case "own", "stock":
+		return v == "stock", nil
+	}
+	return false, errors.New(`neither "own" nor "stock"`)
 }
 
 // parseCount accepts a number of requests.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/corridor-enclave/corridor/revproxy"
+	"github.com/corridor-enclave/corridor/revproxy/h2"
 
 	"github.com/corridor-enclave/corridor/enclave/page"
 )
@@ -89,6 +90,8 @@ type Config struct {
 	Fast *revproxy.Proxy
 	// Took is told how long each request took in the fast lane; may be nil.
 	Took func(time.Duration)
+	// StockHTTP2 leaves HTTP/2 to net/http.
+	StockHTTP2 bool
 	// App says whether the app wants requests.
 	App App
 	// Published is answered, as JSON, to whoever asks for GET /enclave/config.
@@ -114,6 +117,7 @@ type Front struct {
 	cfg       Config
 	server    *http.Server
 	lane      *revproxy.Lane // nil: there is none
+	http2     *h2.Server     // nil: net/http serves HTTP/2
 	published []byte
 
 	draining  atomic.Bool
@@ -146,6 +150,11 @@ func New(cfg Config) (*Front, error) {
 		attesting: make(chan struct{}, maxAttesting),
 	}
 	f.server = f.newServer()
+	if !cfg.StockHTTP2 {
+		if f.http2, err = h2.Configure(f.server); err != nil {
+			return nil, fmt.Errorf("front: %w", err)
+		}
+	}
 	if cfg.Fast != nil {
 		if f.lane, err = f.newLane(); err != nil {
 			return nil, err

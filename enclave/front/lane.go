@@ -55,5 +55,8 @@ func (f *Front) drainLane(ctx context.Context) error {
 		return nil
 	}
 	f.server.SetKeepAlivesEnabled(false)
+	if f.http2 != nil {
+		f.http2.GoAway()
+	}
 	return f.lane.Shutdown(ctx)
 }

@@ -147,6 +147,7 @@ func (s *Sidecar) beginFront(context.Context) (err error) {
 		Published:    s.published(),
 		Source:       set.Source,
 		DrainTimeout: s.frontTimeout(),
+		StockHTTP2:   set.Limits.StockHTTP2,
 		Log:          s.cfg.Log,
 	}
 	if s.certificates != nil {
