@@ -48,7 +48,7 @@ type LaneConfig struct {
 //
 //	               ┌── Simple, and Enter says true ──► app ──► answer ──┐
 //	accepted ──► lane ◄─────────────────────────────────────────────────┘
-//	               ├── HTTP/2 was agreed upon ──────────────► Server
+//	               ├── HTTP/2 was agreed upon ──────────────► Server, or package h2 behind it
 //	               ├── the head or body is not simple ──────► Server
 //	               └── the answer is not simple ────────────► Server, with the answer's beginning
 //
