@@ -193,10 +193,16 @@ func bodyFailure(fault error, canceled bool) failure {
 		return tooLarge(large.Limit)
 	case errors.Is(fault, os.ErrDeadlineExceeded):
 		return failure{status: http.StatusRequestTimeout, cause: RequestError, reason: "the body came too slowly"}
-	case cut(fault), canceled && !errors.Is(fault, io.ErrUnexpectedEOF):
+	case cut(fault), canceled && !incomplete(fault):
 		return clientGone()
 	}
 	return failure{status: http.StatusBadRequest, cause: RequestError, reason: "the body is malformed or incomplete"}
+}
+
+// incomplete reports whether the client's message ended too early, or became one that
+// has no end. net/http has no error value for trailers without an end.
+func incomplete(fault error) bool {
+	return errors.Is(fault, io.ErrUnexpectedEOF) || errors.Is(fault, errNotStrict) || strings.Contains(fault.Error(), "suspiciously long trailer")
 }
 
 // cut reports whether a connection was ended by force.

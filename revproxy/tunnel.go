@@ -27,6 +27,9 @@ func (p *Proxy) tunnel(w http.ResponseWriter, r *http.Request, x *exchange, res 
 		return
 	}
 	defer conn.Close()
+	if s, ok := conn.(interface{ unwatch() }); ok {
+		s.unwatch()
+	}
 	release := context.AfterFunc(x, func() { _, _ = conn.Close(), app.Close() })
 	defer release()
 

@@ -144,7 +144,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Front: []config.Endpoint{{Network: "tcp", Address: ":443"}, {Network: "vsock", Address: "1443"}},
 		Limits: config.Limits{
-			Requests: 1024, Queued: 512, QueueTimeout: 500 * time.Millisecond, AnswerTimeout: time.Minute, ForwardTimeout: time.Second, Retries: 1, FastLane: true,
+			Requests: 1024, Queued: 512, QueueTimeout: 500 * time.Millisecond, AnswerTimeout: time.Minute, ForwardTimeout: time.Second, Retries: 1, FastLane: true, Strict: true,
 		},
 		Secrets: config.Secrets{CredentialsPort: 1028}, KeyLifetime: 720 * time.Hour,
 		Link: config.Link{
@@ -225,7 +225,7 @@ func TestValues(t *testing.T) {
 		{name: "apps", args: []string{"--app", "h2c://a:1", "--app", "http://b"},
 			got: func(c config.Config) any { return c.Apps }, want: []*url.URL{{Scheme: "h2c", Host: "a:1"}, {Scheme: "http", Host: "b"}}},
 		{name: "limits", args: strings.Fields("--serve-host A. --serve-host 10.0.0.1 --max-requests 1 --max-queue 2 --max-client-requests 3 --max-body 4 " +
-			"--queue-timeout 5s --answer-timeout 6s --request-timeout 7s --forward-timeout 8s --fast-lane off --http2 stock --max-app-requests 9 --app-conns 10 --retries 11 --app-health /well?x"),
+			"--queue-timeout 5s --answer-timeout 6s --request-timeout 7s --forward-timeout 8s --fast-lane off --http2 stock --max-app-requests 9 --app-conns 10 --retries 11 --strict-http off --app-health /well?x"),
 			got: func(c config.Config) any { return c.Limits }, want: config.Limits{
 				Hosts: []string{"a", "10.0.0.1"}, Requests: 1, Queued: 2, PerClient: 3, Body: 4,
 				QueueTimeout: 5 * time.Second, AnswerTimeout: 6 * time.Second, RequestTimeout: 7 * time.Second, ForwardTimeout: 8 * time.Second,

@@ -47,6 +47,8 @@ type Limits struct {
 	FastLane bool
 	// StockHTTP2 serves HTTP/2 by net/http.
 	StockHTTP2 bool
+	// Strict refuses HTTP/1 that can be understood in more than one way.
+	Strict bool
 }
 
 // maxCount is more requests than an enclave's memory can hold.
@@ -63,7 +65,7 @@ type limits struct {
 	nonIdempotent                *[]revproxy.Rule
 	health                       *string
 	accessEvery                  *int
-	fastLane, stockHTTP2         *bool
+	fastLane, stockHTTP2, strict *bool
 }
 
 func (l *limits) declare(s *settings.Set) {
@@ -84,6 +86,7 @@ func (l *limits) declare(s *settings.Set) {
 	l.accessEvery = settings.Var(s, "access-log", off, "`requests` that are logged with how long each part took: off, full or 1/N for one in N; without queries and fields, which hold secrets", parseAccess)
 	l.fastLane = settings.Var(s, "fast-lane", "on", "`on or off`: serve common HTTP/1.1 requests without net/http", settings.OnOff)
 	l.stockHTTP2 = settings.Var(s, "http2", "own", "`own or stock`: who serves HTTP/2, package revproxy/h2 or net/http", parseHTTP2)
+	l.strict = settings.Var(s, "strict-http", "on", "`on or off`: refuse HTTP/1 that can be understood in more than one way, such as lines that end in LF alone", settings.OnOff)
 }
 
 func (l *limits) assemble() Limits {
@@ -95,6 +98,7 @@ func (l *limits) assemble() Limits {
 		AccessEvery: *l.accessEvery,
 		FastLane:    *l.fastLane,
 		StockHTTP2:  *l.stockHTTP2,
+		Strict:      *l.strict,
 	}
 }
 

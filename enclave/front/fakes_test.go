@@ -100,7 +100,7 @@ func overTCP(t *testing.T, cfg front.Config) (url string, client *http.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Listeners = []net.Listener{l}
+	cfg.Listeners, cfg.Strict = []net.Listener{l}, true
 	run(t, cfg)
 	transport := &http.Transport{
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the document is the trust

@@ -92,6 +92,9 @@ type Config struct {
 	Took func(time.Duration)
 	// StockHTTP2 leaves HTTP/2 to net/http.
 	StockHTTP2 bool
+	// Strict has HTTP/1 refused that can be understood in more than one way
+	// (revproxy.Strict).
+	Strict bool
 	// App says whether the app wants requests.
 	App App
 	// Published is answered, as JSON, to whoever asks for GET /enclave/config.
@@ -222,18 +225,25 @@ func (f *Front) Run(ctx context.Context) error {
 // serve returns nil only when the server was asked to stop.
 func (f *Front) serve(l net.Listener) error {
 	f.cfg.Log.Info("listening", "part", "front", "addr", l.Addr().String(), "tls", f.cfg.Certificates != nil)
-	var err error
-	if f.lane != nil {
-		err = f.server.Serve(f.lane.Listen(l))
-	} else if f.cfg.Certificates != nil {
-		err = f.server.ServeTLS(guardWrites(l, writeTimeout), "", "")
-	} else {
-		err = f.server.Serve(guardWrites(l, writeTimeout))
-	}
+	err := f.server.Serve(f.layers(l))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return fmt.Errorf("front: serving %s: %w", l.Addr(), err)
+}
+
+// layers puts what comes before the server on a listener.
+func (f *Front) layers(l net.Listener) net.Listener {
+	l = guardWrites(l, writeTimeout)
+	if f.lane != nil {
+		l = f.lane.Listen(l)
+	} else if f.cfg.Certificates != nil {
+		l = tls.NewListener(l, f.server.TLSConfig)
+	}
+	if f.cfg.Strict {
+		l = revproxy.Strict(l, headerTimeout)
+	}
+	return l
 }
 
 // shutdown waits until nothing is under way. http.Server.Shutdown tells the HTTP/2

@@ -22,7 +22,7 @@ import (
 func overPipes(t *testing.T, app http.HandlerFunc, drain time.Duration) (dial func() net.Conn, stop func() error) {
 	t.Helper()
 	l := newPipeListener()
-	stop = run(t, front.Config{Listeners: []net.Listener{l}, Proxy: app, DrainTimeout: drain})
+	stop = run(t, front.Config{Listeners: []net.Listener{l}, Strict: true, Proxy: app, DrainTimeout: drain})
 	return func() net.Conn {
 		c, err := l.dial()
 		if err != nil {

@@ -144,6 +144,7 @@ func (s *Sidecar) beginFront(context.Context) (err error) {
 		Listeners:    s.fronts,
 		Attester:     attester{s.session},
 		App:          s.api,
+		Strict:       set.Limits.Strict,
 		Published:    s.published(),
 		Source:       set.Source,
 		DrainTimeout: s.frontTimeout(),
