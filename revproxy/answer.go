@@ -35,6 +35,9 @@ func checkHead(x *exchange, res *http.Response) error {
 // of an answer honest towards the client.
 func keepForm(x *exchange, res *http.Response) {
 	hopOf(res.Header).strip(res.Header)
+	if res.StatusCode == http.StatusNoContent {
+		delete(res.Header, "Content-Length") // it has no place there (RFC 9110 8.6), and HTTP/2 clients wait for so much
+	}
 	if x.in.ProtoMajor == 1 && (x.unread() || lastOfConnection(x.in)) {
 		res.Header.Set("Connection", "close")
 	}

@@ -52,6 +52,10 @@ func badTarget() failure {
 	return failure{status: http.StatusBadRequest, cause: RequestError, reason: "the request target is not a path"}
 }
 
+func badHost() failure {
+	return failure{status: http.StatusBadRequest, cause: RequestError, reason: "the host is malformed"}
+}
+
 func badUpgrade() failure {
 	return failure{status: http.StatusBadRequest, cause: RequestError, reason: "the Upgrade field is malformed"}
 }

@@ -17,12 +17,18 @@ import (
 // serveTLS puts a proxy behind a server that speaks HTTP/2 if asked to.
 func serveTLS(t *testing.T, p http.Handler, h2 bool) *httptest.Server {
 	t.Helper()
-	s := httptest.NewUnstartedServer(p)
+	s := unstartedTLS(p)
 	s.EnableHTTP2 = h2
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	withH2(t, s)
 	s.StartTLS()
 	t.Cleanup(s.Close)
+	return s
+}
+
+func unstartedTLS(h http.Handler) *httptest.Server {
+	s := httptest.NewUnstartedServer(h)
+	s.EnableHTTP2 = true
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	return s
 }
 

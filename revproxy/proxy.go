@@ -163,8 +163,10 @@ func (p *Proxy) refuse(r *http.Request) (failure, bool) {
 		return targetTooLong(c.MaxTargetBytes), true
 	case fields(r.Header) > c.MaxFields:
 		return tooManyFields(c.MaxFields), true
-	case strings.HasPrefix(r.RequestURI, "*"):
+	case strings.HasPrefix(r.RequestURI, "*"), strings.ContainsFunc(r.RequestURI, noTarget):
 		return badTarget(), true
+	case strings.ContainsFunc(r.Host, noHost):
+		return badHost(), true
 	case c.MaxBodyBytes > 0 && r.ContentLength > c.MaxBodyBytes:
 		return tooLarge(c.MaxBodyBytes), true
 	case len(p.hosts) > 0 && !p.hosts[hostName(r.Host)]:
@@ -178,6 +180,16 @@ func (p *Proxy) refuse(r *http.Request) (failure, bool) {
 		}
 	}
 	return failure{}, false
+}
+
+// noTarget reports whether a character ends a target in HTTP/1.1, so that one of HTTP/2
+// with it is none.
+func noTarget(c rune) bool { return c <= ' ' || c == 0x7f }
+
+// noHost reports whether a character has no place in a Host field (RFC 3986 section
+// 3.2.2). net/http looks at it in HTTP/1.1 only.
+func noHost(c rune) bool {
+	return c <= ' ' || c > '~' || strings.ContainsRune(`"#/<>?@\^{|}`+"`", c)
 }
 
 // fields counts the fields of a head, each as often as it occurs.

@@ -97,19 +97,29 @@ func TestEventsAreFlushedAtOnce(t *testing.T) {
 	next := make(chan struct{})
 	front, _ := appFunc(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		for range 3 {
-			_, _ = io.WriteString(w, "data: x\n\n")
-			_ = http.NewResponseController(w).Flush()
-			<-next // the client has it, or nothing goes on
-		}
+		eachEvent(w, next)
 	})
 	res, err := front.Client().Get(front.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
+	hearEvents(t, res.Body, next)
+}
+
+// eachEvent sends three events, each when the one before has been heard.
+func eachEvent(w http.ResponseWriter, next <-chan struct{}) {
 	for range 3 {
-		if _, err := io.ReadFull(res.Body, make([]byte, len("data: x\n\n"))); err != nil {
+		_, _ = io.WriteString(w, "data: x\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-next // the client has it, or nothing goes on
+	}
+}
+
+func hearEvents(t *testing.T, from io.Reader, next chan<- struct{}) {
+	t.Helper()
+	for range 3 {
+		if _, err := io.ReadFull(from, make([]byte, len("data: x\n\n"))); err != nil {
 			t.Fatal(err)
 		}
 		next <- struct{}{}
