@@ -77,11 +77,6 @@ func run(args []string, stderr io.Writer) int {
 
 // serve runs the sidecar until ctx ends.
 func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	stop, err := observed(cfg)
-	if err != nil {
-		return err
-	}
-	defer stop()
 	transport, err := newTransport(cfg)
 	if err != nil {
 		return err
@@ -104,6 +99,11 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	stop, err := observed(cfg, s)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	return s.Run(ctx)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/corridor-enclave/corridor/attestation/nsm"
 	"github.com/corridor-enclave/corridor/enclave/config"
+	"github.com/corridor-enclave/corridor/enclave/sidecar"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
 )
 
@@ -29,7 +30,7 @@ func newTransport(config.Config) (vsockconn.Transport, error) {
 }
 
 // observed is for simulations: nobody inside of a real enclave measures it.
-func observed(config.Config) (stop func(), err error) { return func() {}, nil }
+func observed(config.Config, *sidecar.Sidecar) (stop func(), err error) { return func() {}, nil }
 
 // openModule opens /dev/nsm, and refuses to go on where clients could prove
 // nothing: better no enclave than one that is taken for more than it is.

@@ -13,6 +13,7 @@ import (
 	"github.com/corridor-enclave/corridor/attestation/nsm"
 	"github.com/corridor-enclave/corridor/enclave/config"
 	"github.com/corridor-enclave/corridor/enclave/isolate"
+	"github.com/corridor-enclave/corridor/enclave/sidecar"
 	"github.com/corridor-enclave/corridor/tapstack/exposition"
 	"github.com/corridor-enclave/corridor/tapstack/simvsock"
 	"github.com/corridor-enclave/corridor/tapstack/vsockconn"
@@ -60,12 +61,12 @@ func openModule(cfg config.Config, _ *slog.Logger) (nsm.Module, error) {
 // observed has the process tell what it takes, and where its time goes, if that was
 // asked for, until stop is called. Measurements want to know; a real enclave tells its
 // host nothing so exact.
-func observed(cfg config.Config) (stop func(), err error) {
+func observed(cfg config.Config, s *sidecar.Sidecar) (stop func(), err error) {
 	profiled, err := profile(cfg.Simulation.CPUProfile)
 	if err != nil {
 		return nil, err
 	}
-	told, err := exposition.ServeProcess(cfg.Simulation.Metrics)
+	told, err := exposition.ServeProcess(cfg.Simulation.Metrics, s.WriteMetrics)
 	if err != nil {
 		profiled()
 		return nil, fmt.Errorf("--metrics: %w", err)

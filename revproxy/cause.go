@@ -22,6 +22,15 @@ const (
 	causes               = iota        // how many there are
 )
 
+// Causes returns all of them.
+func Causes() []Cause {
+	all := make([]Cause, causes)
+	for i := range all {
+		all[i] = Cause(i)
+	}
+	return all
+}
+
 // String returns the error type of RFC 9209.
 func (c Cause) String() string {
 	switch c {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,16 @@ func (m *measurements) collect() []telemetry.Value {
 		vs = part(vs)
 	}
 	return vs
+}
+
+// WriteMetrics adds to a page what the host is told in numbers, for whoever measures a
+// simulation.
+func (s *Sidecar) WriteMetrics(page *exposition.Page) {
+	values := map[uint16]uint64{}
+	for _, v := range s.measurements.collect() {
+		values[v.Metric] = v.Value
+	}
+	telemetry.Write(page, values)
 }
 
 func processValues(vs []telemetry.Value) []telemetry.Value {
@@ -124,6 +135,11 @@ func linkDrops(vs []telemetry.Value, d tapstack.LinkDrops) []telemetry.Value {
 }
 
 func proxyValues(vs []telemetry.Value, c revproxy.Counts) []telemetry.Value {
+	for _, cause := range revproxy.Causes() {
+		if i := slices.Index(telemetry.ProxyCauses(), cause.String()); i >= 0 {
+			vs = append(vs, telemetry.Value{Metric: uint16(telemetry.ProxyAnswers + i), Value: c.Causes[cause]})
+		}
+	}
 	return append(vs,
 		telemetry.Value{Metric: telemetry.ProxyRequests, Value: c.Requests},
 		telemetry.Value{Metric: telemetry.ProxyClientGone, Value: c.ClientGone},

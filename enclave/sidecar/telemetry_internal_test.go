@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -54,7 +56,7 @@ func TestMeasurementsMeanSomething(t *testing.T) {
 	m.add(s.streamValues)
 	m.add(func(vs []telemetry.Value) []telemetry.Value { return linkValues(vs, everyLinkStatus()) })
 	m.add(func(vs []telemetry.Value) []telemetry.Value {
-		return proxyValues(vs, revproxy.Counts{Requests: 9, AppFailures: 2})
+		return proxyValues(vs, revproxy.Counts{Requests: 9, AppFailures: 2, Causes: map[revproxy.Cause]uint64{revproxy.LoopDetected: 6}})
 	})
 	m.add(func(vs []telemetry.Value) []telemetry.Value { return egressValues(vs, egress.Counts{Denied: 5}) })
 	cut := m.timed(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
@@ -82,6 +84,17 @@ func TestMeasurementsMeanSomething(t *testing.T) {
 	}
 	if h, ok := telemetry.RequestTimes().Of(got); !ok || h.Count() != 1 {
 		t.Errorf("%d requests were timed, want the one that was cut", h.Count())
+	}
+	for _, cause := range revproxy.Causes() {
+		if !slices.Contains(telemetry.ProxyCauses(), cause.String()) {
+			t.Errorf("the host is not told of %s", cause)
+		}
+	}
+	page := exposition.NewPage()
+	s.WriteMetrics(page)
+	var text strings.Builder
+	if _, err := page.WriteTo(&text); err != nil || !strings.Contains(text.String(), `corridor_enclave_proxy_answers_total{cause="proxy_loop_detected"} 6`) {
+		t.Errorf("%v, the page is %s", err, text.String())
 	}
 	missing := len(known) - len(got)
 	if missing != 3 { // lost twice, by the reporter; requests under way, by the front

@@ -30,20 +30,5 @@ func report(page *exposition.Page, r telemetry.Report) {
 	if !r.Connected {
 		return
 	}
-	for _, m := range wire.Metrics() {
-		v, told := r.Values[m.Number]
-		if !told {
-			continue
-		}
-		add := page.Gauge
-		if m.Counter {
-			add = page.Counter
-		}
-		add(m.Name, m.Help, float64(v)*m.Unit, append(m.Labels, cid)...)
-	}
-	for _, h := range wire.Histograms() {
-		if s, ok := h.Of(r.Values); ok {
-			page.Histogram(h.Name, h.Help, s, cid)
-		}
-	}
+	wire.Write(page, r.Values, cid)
 }

@@ -15,7 +15,7 @@ func TestReports(t *testing.T) {
 	t.Parallel()
 	h := exposition.NewDurations()
 	h.ObserveDuration(time.Millisecond)
-	values := map[uint16]uint64{wire.ProxyRequests: 7, wire.CPU: 2_500_000_000, wire.LinkUplinkBytes: 9, wire.LinkDropRefused: 4, wire.LinkLossCut: 1, wire.LaneUplink + 1: 8}
+	values := map[uint16]uint64{wire.ProxyRequests: 7, wire.CPU: 2_500_000_000, wire.LinkUplinkBytes: 9, wire.LinkDropRefused: 4, wire.LinkLossCut: 1, wire.LaneUplink + 1: 8, wire.ProxyAnswers + 3: 5}
 	for _, v := range wire.AppendHistogram(nil, wire.RequestTime, h.Snapshot()) {
 		values[v.Metric] = v.Value
 	}
@@ -37,6 +37,7 @@ func TestReports(t *testing.T) {
 		`corridor_enclave_events_total{cid="16",event="app-ended"} 2`,
 		`corridor_enclave_events_total{cid="16",event="unknown"} 1`,
 		`corridor_enclave_requests_total{cid="16"} 7`,
+		`corridor_enclave_proxy_answers_total{cause="connection_limit_reached",cid="16"} 5`,
 		`corridor_enclave_cpu_seconds_total{cid="16"} 2.5`,
 		`corridor_enclave_link_bytes_total{cid="16",direction="uplink"} 9`,
 		`corridor_enclave_request_seconds_bucket{cid="16",le="0.001"} 1`,

@@ -62,8 +62,8 @@ func (p Process) Write(page *Page, labels ...Label) {
 }
 
 // ServeProcess tells what the process takes, by HTTP on a unix socket, until stop is
-// called. Without a socket it does nothing. Its error is that of listening.
-func ServeProcess(socket string) (stop func(), err error) {
+// called, and what else is to be told. Without a socket it does nothing. Its error is that of listening.
+func ServeProcess(socket string, more ...func(*Page)) (stop func(), err error) {
 	if socket == "" {
 		return func() {}, nil
 	}
@@ -71,7 +71,7 @@ func ServeProcess(socket string) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	srv := &http.Server{Handler: ProcessHandler(), ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: ProcessHandler(more...), ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -80,11 +80,14 @@ func ServeProcess(socket string) (stop func(), err error) {
 	return func() { srv.Close(); <-done }, nil
 }
 
-// ProcessHandler answers with a page of this process and nothing else.
-func ProcessHandler() http.Handler {
+// ProcessHandler answers with a page of this process, and what more adds to it.
+func ProcessHandler(more ...func(*Page)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		page := NewPage()
 		ReadProcess().Write(page)
+		for _, add := range more {
+			add(page)
+		}
 		w.Header().Set("Content-Type", ContentType)
 		_, _ = page.WriteTo(w) // whoever asked may be gone
 	})

@@ -98,6 +98,9 @@ const (
 	LaneDownlink = 104
 	MaxLanes     = 8
 
+	// ProxyAnswers is the first number of one for each of ProxyCauses.
+	ProxyAnswers = 130
+
 	// These are the first numbers of histograms: one for each of its buckets, then
 	// the sum.
 	RequestTime        = 512
@@ -164,7 +167,29 @@ func Metrics() []Metric {
 		counter(EgressCrowded, "egress_refused_total", unmade, exposition.With("cause", "crowded")),
 		counter(EgressFailed, "egress_refused_total", unmade, exposition.With("cause", "failed")),
 	}
+	for i, cause := range ProxyCauses() {
+		all = append(all, counter(uint16(ProxyAnswers+i), "proxy_answers_total", "Requests that the enclave's proxy answered itself, by the error type of their Proxy-Status.", exposition.With("cause", cause)))
+	}
 	return append(all, linkMetrics()...)
+}
+
+// ProxyCauses are the error types of RFC 9209 section 2.3 with which an enclave's proxy
+// answers, in the order of their numbers. New ones are added behind the last.
+func ProxyCauses() []string {
+	return []string{
+		"connection_refused",
+		"connection_timeout",
+		"connection_terminated",
+		"connection_limit_reached",
+		"destination_unavailable",
+		"http_request_error",
+		"http_request_denied",
+		"http_response_header_section_size",
+		"http_response_timeout",
+		"http_upgrade_failed",
+		"http_protocol_error",
+		"proxy_loop_detected",
+	}
 }
 
 // A Histogram is the meaning of several numbers: from First on those of its buckets,
