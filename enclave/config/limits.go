@@ -43,6 +43,8 @@ type Limits struct {
 	Health string
 	// AccessEvery has one request in so many logged; 0 is none.
 	AccessEvery int
+	// Connections is how many connections clients may have; 0 is what is safe.
+	Connections int
 	// FastLane serves common requests without net/http.
 	FastLane bool
 	// StockHTTP2 serves HTTP/2 by net/http.
@@ -62,6 +64,7 @@ type limits struct {
 	queueTimeout, answerTimeout  *time.Duration
 	requestTimeout, forwardLimit *time.Duration
 	perApp, conns, retries       *int
+	connections                  *int
 	nonIdempotent                *[]revproxy.Rule
 	health                       *string
 	accessEvery                  *int
@@ -84,6 +87,7 @@ func (l *limits) declare(s *settings.Set) {
 	l.nonIdempotent = settings.List(s, "nonidempotent", "requests that are never sent again, whatever their method: `METHOD /PATH`, or * for all methods; the path and all below it", parseRule)
 	l.health = settings.Var(s, "app-health", "", "`path` that each app is asked for every second; one that fails twice to answer below 500 gets no requests unless all do", parseHealth)
 	l.accessEvery = settings.Var(s, "access-log", off, "`requests` that are logged with how long each part took: off, full or 1/N for one in N; without queries and fields, which hold secrets", parseAccess)
+	l.connections = settings.Var(s, "max-connections", "auto", "`number` of connections that clients may have; beyond it the one that has been idle for the longest is closed, or the new one. auto: by memory and open files", parseConnections)
 	l.fastLane = settings.Var(s, "fast-lane", "on", "`on or off`: serve common HTTP/1.1 requests without net/http", settings.OnOff)
 	l.stockHTTP2 = settings.Var(s, "http2", "own", "`own or stock`: who serves HTTP/2, package revproxy/h2 or net/http", parseHTTP2)
 	l.strict = settings.Var(s, "strict-http", "on", "`on or off`: refuse HTTP/1 that can be understood in more than one way, such as lines that end in LF alone", settings.OnOff)
@@ -96,6 +100,7 @@ func (l *limits) assemble() Limits {
 		AnswerTimeout: *l.answerTimeout, RequestTimeout: *l.requestTimeout, ForwardTimeout: *l.forwardLimit,
 		PerApp: *l.perApp, Conns: *l.conns, Retries: *l.retries, NonIdempotent: *l.nonIdempotent, Health: *l.health,
 		AccessEvery: *l.accessEvery,
+		Connections: *l.connections,
 		FastLane:    *l.fastLane,
 		StockHTTP2:  *l.stockHTTP2,
 		Strict:      *l.strict,
@@ -123,6 +128,14 @@ func parseCount(least int) func(string) (int, error) {
 		}
 		return n, nil
 	}
+}
+
+// parseConnections accepts a number of connections, or auto, which is 0.
+func parseConnections(v string) (int, error) {
+	if v == "auto" {
+		return 0, nil
+	}
+	return parseCount(1)(v)
 }
 
 // parseRule accepts a method, or * for all, and what the path begins with.

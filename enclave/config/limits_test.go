@@ -18,6 +18,8 @@ func TestLimitMistakes(t *testing.T) {
 		{"app-health", "/a b", "want a path"},
 		{"retries", "-1", "is outside 0.."},
 		{"app-conns", "some", "not a number"},
+		{"max-connections", "0", "is outside 1.."},
+		{"max-connections", "many", "not a number"},
 		{"access-log", "on", "want off, full or 1/N"},
 		{"access-log", "1/0", "want off, full or 1/N"},
 		{"access-log", "2/3", "want off, full or 1/N"},

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -92,6 +93,9 @@ type Config struct {
 	Took func(time.Duration)
 	// StockHTTP2 leaves HTTP/2 to net/http.
 	StockHTTP2 bool
+	// MaxConnections bounds the connections of clients. Beyond it the one that has been
+	// idle for the longest is closed, or the new one if none is idle. Zero: no limit.
+	MaxConnections int
 	// Strict has HTTP/1 refused that can be understood in more than one way
 	// (revproxy.Strict).
 	Strict bool
@@ -123,6 +127,8 @@ type Front struct {
 	http2     *h2.Server     // nil: net/http serves HTTP/2
 	published []byte
 
+	bound *bound
+
 	draining  atomic.Bool
 	requests  tally
 	documents *limiter
@@ -152,6 +158,10 @@ func New(cfg Config) (*Front, error) {
 		documents: newLimiter(),
 		attesting: make(chan struct{}, maxAttesting),
 	}
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = math.MaxInt
+	}
+	f.bound = newBound(cfg.MaxConnections, cfg.Log)
 	f.server = f.newServer()
 	if !cfg.StockHTTP2 {
 		if f.http2, err = h2.Configure(f.server); err != nil {
@@ -234,7 +244,7 @@ func (f *Front) serve(l net.Listener) error {
 
 // layers puts what comes before the server on a listener.
 func (f *Front) layers(l net.Listener) net.Listener {
-	l = guardWrites(l, writeTimeout)
+	l = guardWrites(f.bound.listen(l), writeTimeout)
 	if f.lane != nil {
 		l = f.lane.Listen(l)
 	} else if f.cfg.Certificates != nil {

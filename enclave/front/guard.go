@@ -17,6 +17,7 @@ func (f *Front) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.requests.add()
 		defer f.requests.done()
+		defer occupied(r)()
 		next.ServeHTTP(w, r)
 	})
 }

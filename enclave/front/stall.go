@@ -56,8 +56,10 @@ func (c *guardedConn) Write(b []byte) (int, error) {
 
 // SyscallConn is for readers that wait without a buffer. Writes past the guard are
 // not guarded.
-func (c *guardedConn) SyscallConn() (syscall.RawConn, error) {
-	if sc, ok := c.Conn.(syscall.Conn); ok {
+func (c *guardedConn) SyscallConn() (syscall.RawConn, error) { return syscallConn(c.Conn) }
+
+func syscallConn(c net.Conn) (syscall.RawConn, error) {
+	if sc, ok := c.(syscall.Conn); ok {
 		return sc.SyscallConn()
 	}
 	return nil, errors.ErrUnsupported
@@ -78,9 +80,11 @@ func (c *guardedConn) SetDeadline(t time.Time) error {
 
 // CloseWrite ends this direction alone, which http.Server does before it closes,
 // so that the client reads the answer before it meets a reset.
-func (c *guardedConn) CloseWrite() error {
-	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
+func (c *guardedConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+func closeWrite(c net.Conn) error {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
 	}
 	return errors.ErrUnsupported
 }

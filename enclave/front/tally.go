@@ -55,5 +55,9 @@ func (t *tally) wait(ctx context.Context) error {
 	}
 }
 
+// Connections is how many clients are connected, how many connections ended to make room
+// for others, and how many were refused for want of it.
+func (f *Front) Connections() (open int, closed, refused uint64) { return f.bound.counts() }
+
 // UnderWay is how many requests are being answered, upgraded ones included.
 func (f *Front) UnderWay() int { return f.requests.count() }

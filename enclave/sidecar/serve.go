@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"math"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -19,6 +21,7 @@ import (
 	"github.com/corridor-enclave/corridor/enclave/page"
 	"github.com/corridor-enclave/corridor/revproxy"
 	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/heap"
 	"github.com/corridor-enclave/corridor/tapstack/telemetry"
 )
 
@@ -141,15 +144,16 @@ func proxyConfig(cfg Config) revproxy.Config {
 func (s *Sidecar) beginFront(context.Context) (err error) {
 	set := s.cfg.Settings
 	cfg := front.Config{
-		Listeners:    s.fronts,
-		Attester:     attester{s.session},
-		App:          s.api,
-		Strict:       set.Limits.Strict,
-		Published:    s.published(),
-		Source:       set.Source,
-		DrainTimeout: s.frontTimeout(),
-		StockHTTP2:   set.Limits.StockHTTP2,
-		Log:          s.cfg.Log,
+		Listeners:      s.fronts,
+		Attester:       attester{s.session},
+		App:            s.api,
+		Strict:         set.Limits.Strict,
+		MaxConnections: s.maxConnections(),
+		Published:      s.published(),
+		Source:         set.Source,
+		DrainTimeout:   s.frontTimeout(),
+		StockHTTP2:     set.Limits.StockHTTP2,
+		Log:            s.cfg.Log,
 	}
 	if s.certificates != nil {
 		cfg.Certificates, cfg.Evidence = s.certificates, s.issuer
@@ -172,10 +176,22 @@ func (s *Sidecar) beginFront(context.Context) (err error) {
 	if s.front, err = front.New(cfg); err != nil {
 		return err
 	}
-	s.measurements.add(func(vs []telemetry.Value) []telemetry.Value {
-		return append(vs, telemetry.Value{Metric: telemetry.ProxyUnderWay, Value: uint64(s.front.UnderWay())})
-	})
+	s.measurements.add(func(vs []telemetry.Value) []telemetry.Value { return frontValues(vs, s.front) })
 	return nil
+}
+
+// maxConnections is the setting, or what is safe here. Of memory that is not known
+// there is no limit: the files still are.
+func (s *Sidecar) maxConnections() int {
+	if n := s.cfg.Settings.Limits.Connections; n > 0 {
+		return n
+	}
+	memory, err := heap.Available(os.DirFS("/"))
+	if err != nil {
+		s.cfg.Log.Warn("connections are not bounded by memory", "error", err)
+		memory = math.MaxInt64
+	}
+	return front.SafeConnections(memory)
 }
 
 // runFront runs everything that clients reach, which all drain at the same time.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/corridor-enclave/corridor/enclave/front"
 	"github.com/corridor-enclave/corridor/enclave/inbound"
 	"github.com/corridor-enclave/corridor/enclave/supervise"
 	reporter "github.com/corridor-enclave/corridor/enclave/telemetry"
@@ -145,6 +146,16 @@ func proxyValues(vs []telemetry.Value, c revproxy.Counts) []telemetry.Value {
 		telemetry.Value{Metric: telemetry.ProxyClientGone, Value: c.ClientGone},
 		telemetry.Value{Metric: telemetry.ProxyClientFaults, Value: c.ClientFaults},
 		telemetry.Value{Metric: telemetry.ProxyAppFailures, Value: c.AppFailures},
+	)
+}
+
+func frontValues(vs []telemetry.Value, f *front.Front) []telemetry.Value {
+	open, closed, refused := f.Connections()
+	return append(vs,
+		telemetry.Value{Metric: telemetry.ProxyUnderWay, Value: uint64(f.UnderWay())},
+		telemetry.Value{Metric: telemetry.ConnectionsOpen, Value: uint64(open)},
+		telemetry.Value{Metric: telemetry.ConnectionsClosed, Value: closed},
+		telemetry.Value{Metric: telemetry.ConnectionsRefused, Value: refused},
 	)
 }
 

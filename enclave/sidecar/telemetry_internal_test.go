@@ -97,7 +97,7 @@ func TestMeasurementsMeanSomething(t *testing.T) {
 		t.Errorf("%v, the page is %s", err, text.String())
 	}
 	missing := len(known) - len(got)
-	if missing != 3 { // lost twice, by the reporter; requests under way, by the front
+	if missing != 6 { // lost twice, by the reporter; requests under way and connections, by the front
 		t.Errorf("%d metrics are told by nobody", missing)
 	}
 }

@@ -98,6 +98,10 @@ const (
 	LaneDownlink = 104
 	MaxLanes     = 8
 
+	ConnectionsOpen    = 120
+	ConnectionsClosed  = 121
+	ConnectionsRefused = 122
+
 	// ProxyAnswers is the first number of one for each of ProxyCauses.
 	ProxyAnswers = 130
 
@@ -170,6 +174,11 @@ func Metrics() []Metric {
 	for i, cause := range ProxyCauses() {
 		all = append(all, counter(uint16(ProxyAnswers+i), "proxy_answers_total", "Requests that the enclave's proxy answered itself, by the error type of their Proxy-Status.", exposition.With("cause", cause)))
 	}
+	all = append(all,
+		gauge(ConnectionsOpen, "connections", "Connections of clients to the enclave's front."),
+		counter(ConnectionsClosed, "connections_closed_total", "Idle connections of clients that the enclave closed to make room for others."),
+		counter(ConnectionsRefused, "connections_refused_total", "Connections of clients that the enclave closed at once for want of room."),
+	)
 	return append(all, linkMetrics()...)
 }
 
