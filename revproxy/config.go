@@ -105,8 +105,9 @@ type Config struct {
 	// ResponseHeaderTimeout bounds the time between the end of the request and
 	// the head of the answer; 60 s.
 	ResponseHeaderTimeout time.Duration
-	// ResponseBodyTimeout bounds the silence within an answer; 10 minutes. The
-	// answer as a whole has no limit, and streams. HTTP/2 apps are not bounded.
+	// ResponseBodyTimeout bounds the silence within an answer, and how long the app
+	// may take nothing of a request's body; 10 minutes. Neither has a limit as a whole:
+	// both stream. HTTP/2 apps are not bounded.
 	ResponseBodyTimeout time.Duration
 	// RequestTimeout bounds everything from the first byte to the app to the
 	// last of its answer, but not an upgraded connection. Zero means no limit.

@@ -197,7 +197,7 @@ func (e *laneExchange) carry() outcome {
 
 // askApp asks one app and waits for the first bytes of its answer.
 func (e *laneExchange) askApp(m *member) (err error) {
-	q := upstream.Question{Request: e.b.out, Answer: e.b.answer[:], Again: e.x.again, Now: e.begin, Glance: glance}
+	q := upstream.Question{Request: e.b.out, Answer: e.b.answer[:], Again: e.x.again, Now: e.begin, Glance: glance, Limit: e.limit}
 	if e.line != nil { // of an app that did not answer
 		e.unwatch()
 		e.drop()

@@ -25,6 +25,7 @@ type conn struct {
 	armed  time.Time // when quiet was last counted from
 
 	until  time.Time // the read deadline, as far as a Line has set it
+	limit  time.Time // until when the app must have taken a request; zero: for ever
 	early  []byte    // to be read before what comes
 	line   *Line     // nil until it is first lent
 	asking asking

@@ -31,6 +31,17 @@ type Question struct {
 	// Glance is how long to wait for the first byte, at least; at most it is
 	// twice as long.
 	Glance time.Duration
+	// Limit is until when the request must have been taken, at the latest; the
+	// Transport's HeaderTimeout holds as well. Zero: no other.
+	Limit time.Time
+}
+
+// limit is until when the app must have taken the request; zero: for ever.
+func (q *Question) limit(timeout time.Duration) time.Time {
+	if timeout > 0 && (q.Limit.IsZero() || q.Now.Add(timeout).Before(q.Limit)) {
+		return q.Now.Add(timeout)
+	}
+	return q.Limit
 }
 
 // Ask sends a request and reads the first bytes of the answer. It returns
@@ -49,6 +60,7 @@ func (t *Transport) Ask(ctx context.Context, q *Question) (*Line, int, error) {
 		if err != nil {
 			return nil, 0, err
 		}
+		c.limit = q.limit(t.cfg.HeaderTimeout)
 		n, err := c.inquire(q)
 		switch {
 		case n > 0 || errors.Is(err, os.ErrDeadlineExceeded):
@@ -127,10 +139,36 @@ func (c *conn) askAny(request, answer []byte, again bool) (int, error) {
 
 // askSlowly writes and reads.
 func (c *conn) askSlowly(request, answer []byte) (int, error) {
-	if _, err := c.Conn.Write(request); err != nil {
+	if err := c.push(request); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(answer)
+}
+
+// errStuck reports that the app did not take the request in time. It is no
+// os.ErrDeadlineExceeded, because there is nothing to wait for any more.
+var errStuck error = stuckError{}
+
+type stuckError struct{}
+
+func (stuckError) Error() string { return "upstream: the app did not take the request in time" }
+
+// Timeout says what net.Error's does.
+func (stuckError) Timeout() bool { return true }
+
+// push writes what the socket does not take at once.
+func (c *conn) push(request []byte) error {
+	if c.limit.IsZero() {
+		_, err := c.Conn.Write(request)
+		return err
+	}
+	_ = c.SetWriteDeadline(c.limit)
+	_, err := c.Conn.Write(request)
+	_ = c.SetWriteDeadline(time.Time{})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errStuck
+	}
+	return err
 }
 
 // Glance makes Read give up after d, or up to twice as long.

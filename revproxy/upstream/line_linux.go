@@ -42,7 +42,7 @@ func (c *conn) ask(request, answer []byte, again bool) (int, error) {
 		if c.kept && !c.quietAndOpen() {
 			return 0, errUnsent
 		}
-		if _, werr := c.Conn.Write(rest); werr != nil {
+		if werr := c.push(rest); werr != nil {
 			return 0, werr
 		}
 	}

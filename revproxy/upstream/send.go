@@ -155,6 +155,9 @@ var errUnwanted = errors.New("upstream: answered before the body was asked for")
 func (x *exchange) sendBody() {
 	s := x.sending
 	s.err = x.copyBody()
+	if x.t.cfg.BodyTimeout > 0 {
+		_ = x.c.SetWriteDeadline(time.Time{})
+	}
 	_ = x.req.Body.Close()
 	s.mu.Lock()
 	switch {
@@ -231,6 +234,7 @@ func (x *exchange) awaitContinue() error {
 // writeBody sends a piece of the body at once: the client may wait for what the
 // app says to it.
 func (x *exchange) writeBody(p []byte) error {
+	x.bear()
 	w := x.c.bw
 	if !chunked(x.req) {
 		_, _ = w.Write(p)
@@ -242,12 +246,20 @@ func (x *exchange) writeBody(p []byte) error {
 	return w.Flush()
 }
 
+// bear gives the app some time to take the next piece.
+func (x *exchange) bear() {
+	if t := x.t.cfg.BodyTimeout; t > 0 {
+		_ = x.c.SetWriteDeadline(time.Now().Add(t))
+	}
+}
+
 // writeEnd sends what follows a body, which for chunks is the last one and the
 // trailers.
 func (x *exchange) writeEnd() error {
 	if !chunked(x.req) {
 		return nil
 	}
+	x.bear()
 	_, _ = x.c.bw.WriteString("0\r\n")
 	for name, values := range x.req.Trailer {
 		for _, value := range values {

@@ -44,7 +44,8 @@ type Config struct {
 	// HeaderTimeout bounds the time from the end of the request to the head of
 	// the answer; zero means no limit.
 	HeaderTimeout time.Duration
-	// BodyTimeout bounds the silence within an answer; zero means no limit.
+	// BodyTimeout bounds the silence within an answer, and how long the app may take
+	// nothing of a request body; zero means no limit.
 	BodyTimeout time.Duration
 	// IdleTimeout is how long an unused connection is kept; zero means for ever.
 	IdleTimeout time.Duration
