@@ -131,12 +131,13 @@ func TestRequestTimeout(t *testing.T) {
 	}
 }
 
-// A crowd must not fill the log: one record a second is enough.
-func TestCrowdsAreLoggedSparingly(t *testing.T) {
+// Nobody can fill the log: one record a second is enough of a cause, and none keeps back
+// another's.
+func TestFailuresAreLoggedSparingly(t *testing.T) {
 	t.Parallel()
 	var log lockedBuilder
 	c := newCrowd(t, func(c *revproxy.Config) {
-		c.MaxConcurrent, c.MaxPerClient = 1, 1
+		c.MaxConcurrent, c.MaxPerClient, c.MaxTargetBytes = 1, 1, 10
 		c.Log = slog.New(slog.NewTextHandler(&log, nil))
 	})
 	first := c.ask(t.Context(), someone)
@@ -144,11 +145,18 @@ func TestCrowdsAreLoggedSparingly(t *testing.T) {
 	begin := time.Now()
 	const many = 200
 	for range many {
-		<-c.ask(t.Context(), someone)
+		<-c.ask(t.Context(), someone) // 429
+		w := httptest.NewRecorder()
+		c.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/longer-than-ten", nil)) // 414
 	}
-	records, seconds := strings.Count(log.String(), "not passed on"), int(time.Since(begin)/time.Second)
-	if records == 0 || records > seconds+2 {
-		t.Errorf("%d records of %d refusals in %d s", records, many, seconds)
+	seconds := int(time.Since(begin) / time.Second)
+	for _, cause := range []revproxy.Cause{revproxy.RequestDenied, revproxy.RequestError} {
+		if n := strings.Count(log.String(), "cause="+cause.String()); n == 0 || n > seconds+2 {
+			t.Errorf("%d records of %d requests in %d s: %s", n, many, seconds, cause)
+		}
+		if n := c.Counts().Causes[cause]; n != many {
+			t.Errorf("%d counted as %s", n, cause)
+		}
 	}
 	c.answer <- struct{}{}
 	<-first

@@ -24,9 +24,8 @@ type Config struct {
 	// Dial is a server outside. Nothing is added about where a request comes from,
 	// and nothing of what the app says about it is taken away.
 	Outward bool
-	// Log gets one record for each request that the proxy answers itself; of
-	// those that are refused for want of room, or whose client went away, at most
-	// one a second.
+	// Log gets a record of a request that the proxy answers itself, of each Cause at
+	// most one a second, with the number of those that were left out. Access has all.
 	Log *slog.Logger
 
 	// Access is called with each request that is over, in its goroutine, which waits

@@ -136,15 +136,15 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, x *exchange, f fa
 	http.Error(w, fmt.Sprintf("%d %s: %s", f.status, text(f.status), f.reason), f.status)
 }
 
-// report logs a failure.
+// report logs a failure, or counts that it did not: others can cause as many as they like.
 func (p *Proxy) report(ctx context.Context, level slog.Level, x *exchange, f failure, err error) {
 	attrs := []slog.Attr{slog.Int("status", f.status), slog.String("cause", f.cause.String()), slog.String("request", x.id)}
-	if f.crowd || f.status == statusClientGone { // there may be many
-		more, ok := p.crowd.turn(time.Now())
-		if !ok {
-			return
-		}
-		attrs = append(attrs, slog.Int64("unreported", more))
+	more, ok := p.logs[f.cause].turn(time.Now())
+	if !ok {
+		return
+	}
+	if more > 0 {
+		attrs = append(attrs, slog.Int64("unreported", more)) // of the same cause
 	}
 	if err != nil {
 		attrs = append(attrs, slog.Any("err", err))
@@ -152,7 +152,9 @@ func (p *Proxy) report(ctx context.Context, level slog.Level, x *exchange, f fai
 	p.config.Log.LogAttrs(ctx, level, "request not passed on: "+f.reason, attrs...)
 }
 
-// A crowdLog keeps a crowd from filling the log.
+// A crowdLog keeps a crowd from filling the log: one record a second, and how many were
+// left out. Package sometimes has the same rule where the link and streams are, which
+// this package does not know.
 type crowdLog struct {
 	second  atomic.Int64 // of the last record
 	skipped atomic.Int64

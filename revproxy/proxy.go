@@ -66,7 +66,7 @@ type Proxy struct {
 
 	requests, clientGone, clientFaults, appFailures atomic.Uint64
 	causes                                          [causes]atomic.Uint64
-	crowd                                           crowdLog
+	logs                                            [causes]crowdLog
 	accessTurn                                      atomic.Uint64
 }
 

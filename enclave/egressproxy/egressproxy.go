@@ -60,7 +60,8 @@ type Config struct {
 	// MaxDestinations bounds those that are connected to at a time; 0 is
 	// DefaultMaxDestinations.
 	MaxDestinations int
-	// Log gets one record for each request that is not passed on.
+	// Log gets a record of a request that is not passed on, at most one a second of each
+	// cause and destination.
 	Log *slog.Logger
 }
 
