@@ -171,15 +171,24 @@ func Metrics() []Metric {
 		counter(EgressCrowded, "egress_refused_total", unmade, exposition.With("cause", "crowded")),
 		counter(EgressFailed, "egress_refused_total", unmade, exposition.With("cause", "failed")),
 	}
-	for i, cause := range ProxyCauses() {
-		all = append(all, counter(uint16(ProxyAnswers+i), "proxy_answers_total", "Requests that the enclave's proxy answered itself, by the error type of their Proxy-Status.", exposition.With("cause", cause)))
-	}
-	all = append(all,
+	all = append(all, frontMetrics(counter, gauge)...)
+	return append(all, linkMetrics()...)
+}
+
+// A making makes a metric out of a number, a name and labels.
+type making func(number uint16, name, help string, labels ...exposition.Label) Metric
+
+// frontMetrics are those of clients' connections and of the proxy's own answers.
+func frontMetrics(counter, gauge making) []Metric {
+	all := []Metric{
 		gauge(ConnectionsOpen, "connections", "Connections of clients to the enclave's front."),
 		counter(ConnectionsClosed, "connections_closed_total", "Idle connections of clients that the enclave closed to make room for others."),
 		counter(ConnectionsRefused, "connections_refused_total", "Connections of clients that the enclave closed at once for want of room."),
-	)
-	return append(all, linkMetrics()...)
+	}
+	for i, cause := range ProxyCauses() {
+		all = append(all, counter(uint16(ProxyAnswers+i), "proxy_answers_total", "Requests that the enclave's proxy answered itself, by the error type of their Proxy-Status.", exposition.With("cause", cause)))
+	}
+	return all
 }
 
 // ProxyCauses are the error types of RFC 9209 section 2.3 with which an enclave's proxy
