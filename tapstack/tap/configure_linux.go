@@ -31,6 +31,7 @@ func configure(s Settings) error {
 		{"give it " + s.Addr.String(), func() error { return netlink.AddrReplace(link, &netlink.Addr{IPNet: ipNet(s.Addr)}) }},
 		{"bring it up", func() error { return netlink.LinkSetUp(link) }},
 		{"enter the gateway's MAC", func() error { return setNeighbour(link, s.Gateway, s.GatewayMAC) }},
+		{"route to " + s.Addr.Masked().String(), func() error { return setSubnetRoute(link, s.Addr) }},
 		{"route by " + s.Gateway.String(), func() error { return setDefaultRoute(link, s.Gateway) }},
 	}
 	for _, step := range steps {
@@ -69,14 +70,6 @@ func setNeighbour(link netlink.Link, addr netip.Addr, mac net.HardwareAddr) erro
 		State:        netlink.NUD_PERMANENT,
 		IP:           addr.AsSlice(),
 		HardwareAddr: mac,
-	})
-}
-
-func setDefaultRoute(link netlink.Link, gateway netip.Addr) error {
-	return netlink.RouteReplace(&netlink.Route{
-		LinkIndex: link.Attrs().Index,
-		Dst:       &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, ipv4Bits)},
-		Gw:        gateway.AsSlice(),
 	})
 }
 

@@ -84,6 +84,7 @@ func TestIntegrationConfigure(t *testing.T) {
 	if err != nil || len(routes) != 1 || routes[0].Gw.String() != "192.168.127.1" || routes[0].LinkIndex != attrs.Index {
 		t.Errorf("route to the world is %v, %v; want by 192.168.127.1", routes, err)
 	}
+	checkCongestionControl(t, netlink.FAMILY_V4, 2)
 	neighbours, err := netlink.NeighList(attrs.Index, netlink.FAMILY_V4)
 	if err != nil || len(neighbours) != 1 || neighbours[0].State != netlink.NUD_PERMANENT || !bytes.Equal(neighbours[0].HardwareAddr, tapstack.GatewayMAC()) {
 		t.Errorf("neighbours are %v, %v; want the gateway for good", neighbours, err)
@@ -91,6 +92,33 @@ func TestIntegrationConfigure(t *testing.T) {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil || lo.Attrs().Flags&net.FlagUp == 0 {
 		t.Errorf("lo is %v, %v; want it up", lo, err)
+	}
+}
+
+// checkCongestionControl fails unless the device has so many routes that lead to
+// others, and on all of them TCP does not pace.
+func checkCongestionControl(t *testing.T, family, want int) {
+	t.Helper()
+	link, err := netlink.LinkByName("tap0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes, err := netlink.RouteList(link, family)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for _, r := range routes {
+		if r.Dst.IP.IsLinkLocalUnicast() || r.Dst.IP.IsMulticast() {
+			continue
+		}
+		count++
+		if r.Congctl != "reno" {
+			t.Errorf("the congestion control of route %v is %q, want reno", r, r.Congctl)
+		}
+	}
+	if count != want {
+		t.Errorf("%d routes, want %d: %v", count, want, routes)
 	}
 }
 
@@ -134,6 +162,7 @@ func TestIntegrationIPv6(t *testing.T) {
 		if err != nil || len(routes) != 1 || routes[0].Gw.String() != tapstack.GatewayAddr6().String() {
 			t.Errorf("route to the world is %v, %v; want by %s", routes, err, tapstack.GatewayAddr6())
 		}
+		checkCongestionControl(t, netlink.FAMILY_V6, 2)
 		for key, want := range map[string]string{"accept_ra": "0\n", "accept_redirects": "0\n", "autoconf": "0\n"} {
 			if got, err := os.ReadFile("/proc/sys/net/ipv6/conf/tap0/" + key); err != nil || string(got) != want {
 				t.Errorf("%s is %q, %v; want %q", key, got, err, want)

@@ -3,6 +3,7 @@ package tap
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -53,13 +54,10 @@ func enableIPv6(name string, gatewayMAC net.HardwareAddr) error {
 			})
 		}},
 		{"enter the gateway's MAC", func() error { return setNeighbour(link, tapstack.GatewayAddr6(), gatewayMAC) }},
-		{"route IPv6 by " + tapstack.GatewayAddr6().String(), func() error {
-			return netlink.RouteReplace(&netlink.Route{
-				LinkIndex: link.Attrs().Index,
-				Dst:       &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, ipv6Bits)},
-				Gw:        tapstack.GatewayAddr6().AsSlice(),
-			})
+		{"route to its network", func() error {
+			return setSubnetRoute(link, netip.PrefixFrom(tapstack.EnclaveAddr6(), subnetBits))
 		}},
+		{"route IPv6 by " + tapstack.GatewayAddr6().String(), func() error { return setDefaultRoute(link, tapstack.GatewayAddr6()) }},
 	}
 	for _, step := range steps {
 		if err := step.do(); err != nil {

@@ -127,7 +127,7 @@ func Open(name string, o Options) (*Device, error) {
 }
 
 // Configure gives the device its addresses, brings it up and routes everything
-// through the gateway. It may be repeated, and changes only what differs; it
+// through the gateway. TCP on these routes uses Reno, which does not pace. It may be repeated, and changes only what differs; it
 // removes nothing. It needs CAP_NET_ADMIN.
 func Configure(s Settings) error {
 	if err := s.validate(); err != nil {
