@@ -20,6 +20,15 @@ type conn struct {
 	local, remote net.Addr
 }
 
+// newConn gives a socket the addresses, and the buffer that a socket of AF_VSOCK
+// gets: what is on its way may be as much.
+func newConn(c *net.UnixConn, local, remote net.Addr) *conn {
+	// The kernel doubles the number, for what it keeps beside the data, and cuts it
+	// to net.core.wmem_max. Less is slower, no failure.
+	_ = c.SetWriteBuffer(vsockconn.DefaultBuffer / 2)
+	return &conn{UnixConn: c, local: local, remote: remote}
+}
+
 func (c *conn) LocalAddr() net.Addr  { return c.local }
 func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
@@ -37,7 +46,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{UnixConn: c, local: l.addr, remote: l.peer(c.RemoteAddr().String())}, nil
+	return newConn(c, l.addr, l.peer(c.RemoteAddr().String())), nil
 }
 
 // Addr returns the VSOCK address that is listened on.

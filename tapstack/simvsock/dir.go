@@ -85,7 +85,7 @@ func (d *dir) Dial(ctx context.Context, to vsockconn.Addr) (net.Conn, error) {
 		if err != nil {
 			return nil, explainDial(to, err)
 		}
-		return &conn{UnixConn: c, local: from, remote: to}, nil
+		return newConn(c, from, to), nil
 	}
 	return nil, fmt.Errorf("simvsock: dial %s: no free port in %s after %d attempts", to, d.path, bindAttempts)
 }

@@ -61,7 +61,7 @@ func (h *hybrid) Dial(ctx context.Context, to vsockconn.Addr) (net.Conn, error) 
 		c.Close()
 		return nil, fmt.Errorf("simvsock: dial %s: %w", to, err)
 	}
-	return &conn{UnixConn: c, local: vsockconn.Addr{CID: vsockconn.CIDHost, Port: port}, remote: to}, nil
+	return newConn(c, vsockconn.Addr{CID: vsockconn.CIDHost, Port: port}, to), nil
 }
 
 func (h *hybrid) Listen(port uint32) (net.Listener, error) {
