@@ -15,6 +15,10 @@ import (
 // does not.
 func TestHTTP2Requests(t *testing.T) {
 	t.Parallel()
+	status, saw := "", "" // of a request for two hosts: package h2 refuses it (RFC 9113 section 8.3.1)
+	if laneIsOff() {
+		status, saw = "200", "Host: x\r\n" // net/http passes the authority on
+	}
 	with := func(name, value string) []string { // get with another pseudo-field
 		fields := get()
 		for i := 0; i < len(fields); i += 2 {
@@ -66,7 +70,7 @@ func TestHTTP2Requests(t *testing.T) {
 		{"an unknown pseudo-field", get(":a", "b"), "", "", "", ""},
 		{"a pseudo-field behind a field", without(":path", "a", "b", ":path", "/"), "", "", "", ""},
 		{"a host with a slash", with(":authority", "a/b"), "", "", "", ""},
-		{"the authority counts", get("host", "y"), "", "200", "Host: x\r\n", "Host: y"},
+		{"an authority and another host", get("host", "y"), "", status, saw, "Host: y"},
 		{"a host alone", without(":authority", "host", "x"), "", "200", "Host: x\r\n", ""},
 		{"TRACE", with(":method", "TRACE"), "", "405", "", ""},
 		{"CONNECT", []string{":method", "CONNECT", ":authority", "x:1"}, "", "405", "", ""},

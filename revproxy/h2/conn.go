@@ -144,7 +144,7 @@ func (c *conn) read(prefaced bool) error {
 }
 
 // dismiss says why the connection is over, which a frame of the stream showed, and
-// reads what still comes, lest a reset overtake it.
+// reads some of what still comes, lest a reset overtake it.
 func (c *conn) dismiss(why code, id uint32) error {
 	if id%2 == 1 {
 		c.seen(id)
@@ -152,7 +152,7 @@ func (c *conn) dismiss(why code, id uint32) error {
 	c.mu.Lock()
 	c.farewell(why)
 	c.mu.Unlock()
-	_, err := io.Copy(io.Discard, c.reader.from)
+	_, err := io.Copy(io.Discard, io.LimitReader(c.reader.from, lingerBytes))
 	return err
 }
 

@@ -24,6 +24,8 @@ const (
 	// lingerTimeout is how long a connection that was told to go stays open, lest a
 	// reset overtake what it was told.
 	lingerTimeout = time.Second
+	// lingerBytes is how much of what its client still sends is read meanwhile.
+	lingerBytes = 1 << 20
 	// headerTableSize is what the client's table for compressing may take here, and
 	// ours of it (RFC 7541 section 4.2).
 	headerTableSize = 4096
