@@ -29,18 +29,12 @@ type LaneConfig struct {
 	Leave func(took time.Duration)
 	// Off passes every connection to Server as it comes.
 	Off bool
-	// Loops is how many event loops serve connections that are sockets; 0 stands
-	// for half as many as goroutines can run at once.
+	// Loops is how many event loops serve connections that are TCP or unix sockets,
+	// or Moving around one; 0 stands for half as many as goroutines can run at once.
 	Loops int
 	// Goroutines has a goroutine serve each connection, as it does those that are
 	// no sockets.
 	Goroutines bool
-	// Guard is applied to connections that the lane does not serve on a loop. Nil
-	// leaves them as they are.
-	Guard func(net.Conn) net.Conn
-	// WriteTimeout ends a connection on a loop whose client takes nothing of an
-	// answer for so long. Zero: it may take as long as it likes.
-	WriteTimeout time.Duration
 }
 
 // A Lane serves the requests that are most common, without net/http, and passes

@@ -60,7 +60,8 @@ type laneConn struct {
 	raw      syscall.RawConn // nil: conn has to be read to know that there is something
 	state    atomic.Int32
 	task     *eventloop.Task // nil: a goroutine of its own
-	socket   *eventloop.Conn // accepted, while there is a task
+	socket   *eventloop.Conn // accepted, or within it, while there is a task
+	holder   Moving          // what the socket is within; nil: nothing
 
 	b         *laneBuffers // nil while idle
 	n         int          // how much of b.in is filled
@@ -111,7 +112,6 @@ func (c *laneConn) begin() {
 	if c.tls != nil && c.enter() {
 		return
 	}
-	c.replace(c.lane.guarded(c.accepted))
 	c.serve()
 }
 
@@ -153,7 +153,6 @@ func (c *laneConn) shakeHands() bool {
 // handOff gives the server a connection of which nothing was read, as it would
 // have got it without the lane.
 func (c *laneConn) handOff() {
-	c.replace(c.lane.guarded(c.accepted))
 	if !c.give(c.conn) {
 		_ = c.accepted.Close()
 	}

@@ -117,10 +117,34 @@ func (l *loops) close() {
 	l.engine.Close()
 }
 
+// A Moving is a connection around another one, for which another on the same socket
+// can be put there: so it comes to an event loop, and back. Whoever reads and writes
+// calls Move, between two calls.
+type Moving interface {
+	net.Conn
+	Inner() net.Conn
+	Move(to net.Conn)
+}
+
+// innermost is the connection in all that is around it, and what is next to it.
+func innermost(c net.Conn) (inner net.Conn, holder Moving) {
+	for {
+		m, ok := c.(Moving)
+		if !ok {
+			return c, holder
+		}
+		c, holder = m.Inner(), m
+	}
+}
+
 // enter has a connection served on a loop. It reports whether it will be.
 func (c *laneConn) enter() bool {
 	l := c.lane
-	if len(l.loops.lines) == 0 || !eventloop.Takes(c.accepted) {
+	if len(l.loops.lines) == 0 {
+		return false
+	}
+	inner, _ := innermost(c.accepted)
+	if !eventloop.Takes(inner) {
 		return false
 	}
 	l.running.Add(1)
@@ -133,7 +157,9 @@ func (c *laneConn) enter() bool {
 
 func (c *laneConn) serveOnLoop(t *eventloop.Task) {
 	defer c.lane.running.Done()
-	socket, err := t.Take(c.accepted, c.lane.cfg.WriteTimeout)
+	var inner net.Conn
+	inner, c.holder = innermost(c.accepted)
+	socket, err := t.Take(inner, 0)
 	if err != nil {
 		_ = c.accepted.Close()
 		c.lane.forget(c)
@@ -142,20 +168,28 @@ func (c *laneConn) serveOnLoop(t *eventloop.Task) {
 	t.Mind(socket, false)
 	c.task, c.socket, c.raw = t, socket, nil
 	c.exchange.x.task = t
-	c.replace(socket)
+	if !c.replace(socket) {
+		_ = c.accepted.Close()
+		c.lane.forget(c)
+		return
+	}
 	c.serve()
 }
 
-// replace puts another connection in the place of that which was accepted.
-func (c *laneConn) replace(conn net.Conn) {
-	c.lane.mu.Lock()
+// replace puts another connection in the place of the innermost. It reports whether
+// nobody has ended the connection meanwhile.
+func (c *laneConn) replace(conn net.Conn) bool {
+	c.lane.mu.Lock() // others may close it, with the lock
 	defer c.lane.mu.Unlock()
-	c.accepted = conn
-	if c.tls != nil {
-		c.under.Conn = conn
-	} else {
-		c.conn = conn
+	switch {
+	case c.holder != nil:
+		c.holder.Move(conn)
+	case c.tls != nil:
+		c.accepted, c.under.Conn = conn, conn
+	default:
+		c.accepted, c.conn = conn, conn
 	}
+	return c.state.Load() != stateEnded
 }
 
 // leave takes a connection from its loop, if it is on one, for the server.
@@ -168,16 +202,8 @@ func (c *laneConn) leave() error {
 		return err
 	}
 	c.task, c.exchange.x.task = nil, nil
-	c.replace(c.lane.guarded(conn))
+	c.replace(conn)
 	return nil
-}
-
-// guarded is a connection as the server and goroutines get it.
-func (l *Lane) guarded(c net.Conn) net.Conn {
-	if l.cfg.Guard == nil {
-		return c
-	}
-	return l.cfg.Guard(c)
 }
 
 // offLoop is a connection to an app as others can use it.

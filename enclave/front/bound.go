@@ -179,6 +179,16 @@ func (c *boundConn) Close() error {
 // CloseWrite ends this direction alone.
 func (c *boundConn) CloseWrite() error { return closeWrite(c.Conn) }
 
+// Inner is the connection that is counted.
+func (c *boundConn) Inner() net.Conn { return c.Conn }
+
+// Move counts another connection on the same socket.
+func (c *boundConn) Move(to net.Conn) {
+	c.bound.mu.Lock()
+	defer c.bound.mu.Unlock()
+	c.Conn = to
+}
+
 // SyscallConn is for readers that wait without a buffer.
 func (c *boundConn) SyscallConn() (syscall.RawConn, error) {
 	raw, err := syscallConn(c.Conn)
@@ -217,22 +227,17 @@ type boundAddr struct {
 
 // silent is for how long nothing has passed, if the client is not waiting for anything.
 func (c *boundConn) silent() (time.Duration, bool) {
-	tcp, ok := c.Conn.(*net.TCPConn)
-	if !ok || c.busy.Load() > 0 {
+	if c.busy.Load() > 0 {
 		return 0, false
 	}
-	received, sent, ok := silence(tcp)
+	received, sent, ok := silence(c.Conn)
 	between := received - sent // from the last that was received to the last that was sent
 	return min(received, sent), ok && between > -moment && (between > moment || !c.heard.Load())
 }
 
 // hangUp ends both directions, so that the connection's owner finds it ended and closes
 // it: nobody else may.
-func (c *boundConn) hangUp() {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		_, _ = tcp.CloseWrite(), tcp.CloseRead() // or the client was faster
-	}
-}
+func (c *boundConn) hangUp() { shutDown(c.Conn) }
 
 // occupied tells the connection of a request that it is under way, until the result is
 // called.

@@ -3,7 +3,6 @@ package front
 import (
 	"bytes"
 	"context"
-	"net"
 	"time"
 
 	"github.com/corridor-enclave/corridor/revproxy"
@@ -14,11 +13,9 @@ import (
 // the app is not ready.
 func (f *Front) newLane() (*revproxy.Lane, error) {
 	return f.cfg.Fast.NewLane(revproxy.LaneConfig{
-		Server:       f.server,
-		TLS:          f.server.TLSConfig,
-		Guard:        func(c net.Conn) net.Conn { return guard(c, writeTimeout) },
-		WriteTimeout: writeTimeout,
-		Enter:        f.enter,
+		Server: f.server,
+		TLS:    f.server.TLSConfig,
+		Enter:  f.enter,
 		Leave: func(took time.Duration) {
 			f.requests.done()
 			if f.cfg.Took != nil {

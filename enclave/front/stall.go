@@ -25,11 +25,7 @@ func (l *guardedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err // the server asks whether it is temporary
 	}
-	return guard(c, l.timeout), nil
-}
-
-func guard(c net.Conn, timeout time.Duration) net.Conn {
-	return &guardedConn{Conn: c, timeout: timeout, start: time.Now()}
+	return &guardedConn{Conn: c, timeout: l.timeout, start: time.Now()}, nil
 }
 
 // A guardedConn moves its write deadline along with the writes, until its owner
@@ -53,6 +49,12 @@ func (c *guardedConn) Write(b []byte) (int, error) {
 	}
 	return c.Conn.Write(b)
 }
+
+// Inner is the connection that is guarded.
+func (c *guardedConn) Inner() net.Conn { return c.Conn }
+
+// Move guards another connection on the same socket.
+func (c *guardedConn) Move(to net.Conn) { c.Conn = to }
 
 // SyscallConn is for readers that wait without a buffer. Writes past the guard are
 // not guarded.

@@ -26,11 +26,9 @@ const (
 // time. Close and Gone are for everybody.
 type Conn struct {
 	addresses
-	loop    *Loop
-	born    int32  // tells it from others that had its descriptor
-	closing func() // may be nil
-	orderly Orderly
-	stall   time.Duration
+	loop  *Loop
+	born  int32 // tells it from others that had its descriptor
+	stall time.Duration
 
 	mu     sync.Mutex // held while fd is used
 	fd     int
@@ -42,26 +40,24 @@ type Conn struct {
 	awaited  atomic.Bool // there is a waiter
 	hup      atomic.Bool // hungUp, for everybody
 	asks     uint32      // what the kernel is asked for
-	ended    bool        // our direction has its end
 	readEnd  time.Time   // deadline of Read; zero: none
 	writeEnd time.Time   // deadline of Write; zero: none
 }
 
-// Take takes a socket from the runtime: a TCP or unix connection, or a Detacher. The
+// Take takes a socket from the runtime: a TCP or unix connection. The
 // connection that it was in is closed then, to the runtime but not to the peer. A
 // Write of which the peer takes nothing for stall fails; zero is for ever. An error
 // says that nothing was done.
 func (t *Task) Take(c net.Conn, stall time.Duration) (*Conn, error) {
-	fd, closed, err := detach(c)
+	fd, err := detach(c)
 	if err != nil {
 		return nil, err
 	}
 	l := t.loop
 	x := &Conn{
 		addresses: addresses{c.LocalAddr(), c.RemoteAddr()},
-		loop:      l, fd: fd, closing: closed, stall: stall, state: writable,
+		loop:      l, fd: fd, stall: stall, state: writable,
 	}
-	x.orderly, _ = c.(Orderly)
 	l.mu.Lock()
 	if n := fd + 1; len(l.conns) < n {
 		l.conns = append(l.conns, make([]*Conn, n-len(l.conns))...)
@@ -84,38 +80,36 @@ var errNoSocket = errors.New("eventloop: not a socket")
 // Takes reports whether a connection can be taken, if nothing goes wrong.
 func Takes(c net.Conn) bool {
 	switch c.(type) {
-	case *net.TCPConn, *net.UnixConn, Detacher:
+	case *net.TCPConn, *net.UnixConn:
 		return true
 	}
 	return false
 }
 
 // detach gives the socket a descriptor of our own, and closes the connection.
-func detach(c net.Conn) (int, func(), error) {
+func detach(c net.Conn) (int, error) {
 	var raw syscall.RawConn
 	var err error
 	switch c := c.(type) {
-	case Detacher:
-		return c.Detach()
 	case *net.TCPConn:
 		raw, err = c.SyscallConn()
 	case *net.UnixConn:
 		raw, err = c.SyscallConn()
 	default:
-		return 0, nil, errNoSocket
+		return 0, errNoSocket
 	}
 	if err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	fd, dupErr := -1, error(nil)
 	if err := raw.Control(func(old uintptr) { fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	if dupErr != nil {
-		return 0, nil, os.NewSyscallError("fcntl", dupErr)
+		return 0, os.NewSyscallError("fcntl", dupErr)
 	}
 	_ = c.Close() // the runtime polls the socket no longer
-	return fd, nil, nil
+	return fd, nil
 }
 
 func (c *Conn) ask(how int) error {
@@ -199,7 +193,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		case err != nil:
 			return 0, c.failed("read", err)
 		case n == 0 && len(p) > 0:
-			return 0, c.atEnd()
+			return 0, io.EOF
 		}
 		if n < len(p) && c.state&hungUp == 0 {
 			c.state &^= readable // all that there was: what comes is told
@@ -217,28 +211,10 @@ func (c *Conn) readSome(p []byte) (int, error) {
 	return read(c.fd, p)
 }
 
-// atEnd says what the end of the peer's stream means.
-func (c *Conn) atEnd() error {
-	if c.orderly == nil || c.ended {
-		return io.EOF
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// Nothing is written: it fails if the peer takes nothing any more.
-	if _, err := write(c.fd, nil); err != nil {
-		return c.failed("read", unix.ECONNRESET)
-	}
-	return io.EOF
-}
-
 // Write writes all of p.
 func (c *Conn) Write(p []byte) (n int, err error) {
-	limit := len(p)
-	if c.orderly != nil && c.orderly.WriteMax() > 0 {
-		limit = c.orderly.WriteMax()
-	}
 	for {
-		some, err := c.writeSome(p[n:min(len(p), n+limit)])
+		some, err := c.writeSome(p[n:])
 		n += some
 		switch {
 		case err == unix.EAGAIN:
@@ -307,7 +283,6 @@ func (c *Conn) CloseWrite() error {
 	if c.closed.Load() {
 		return net.ErrClosed
 	}
-	c.ended = true
 	return os.NewSyscallError("shutdown", unix.Shutdown(c.fd, unix.SHUT_WR))
 }
 
@@ -317,11 +292,7 @@ func (c *Conn) Close() error {
 	if fd < 0 {
 		return net.ErrClosed
 	}
-	unix.Close(fd)
-	if c.closing != nil {
-		c.closing()
-	}
-	return nil
+	return os.NewSyscallError("close", unix.Close(fd))
 }
 
 // release takes the descriptor out of the loop, and returns it; -1 if it is gone.
@@ -355,6 +326,17 @@ func (c *Conn) Return() (net.Conn, error) {
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
 	return net.FileConn(file)
+}
+
+// Control calls f with the socket, which stays open meanwhile. It is for everybody.
+func (c *Conn) Control(f func(fd uintptr)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed.Load() {
+		return net.ErrClosed
+	}
+	f(uintptr(c.fd))
+	return nil
 }
 
 // SetDeadline sets both deadlines.
