@@ -223,17 +223,22 @@ func (e *laneExchange) linesTo(m *member) *upstream.Transport {
 }
 
 // admit waits for room, elsewhere if there is none at once.
-func (e *laneExchange) admit() (f failure, ok bool) {
+func (e *laneExchange) admit() (failure, bool) {
 	a := e.lane.proxy.admission
 	if e.task == nil {
 		return a.enter(e.lane.ctx, e.client)
 	}
 	f, v := a.tries(e.client)
 	if v == mustWait {
-		e.task.Do(func() { f, ok = a.waits(e.lane.ctx, e.client) })
-		return f, ok
+		return e.awaitRoom()
 	}
 	return f, v == mayPass
+}
+
+// awaitRoom is apart from admit, whose results would be garbage for its sake.
+func (e *laneExchange) awaitRoom() (f failure, ok bool) {
+	e.task.Do(func() { f, ok = e.lane.proxy.admission.waits(e.lane.ctx, e.client) })
+	return f, ok
 }
 
 // sleep waits, and reports whether it could to the end.
