@@ -39,6 +39,8 @@ func proxyHop() Hop {
 			{"relay", false, func(s *Setup) error { return s.proxy(servers.Relay) }},
 			{"nginx", false, func(s *Setup) error { return s.nginx("") }},
 			{"haproxy", false, func(s *Setup) error { return s.haproxy("") }},
+			{"nginx-telling", false, func(s *Setup) error { return s.nginxWith(nginxTelling, "") }},
+			{"haproxy-telling", false, func(s *Setup) error { return s.haproxyWith(haproxyTelling, "") }},
 		},
 	}
 }
@@ -145,17 +147,24 @@ func (s *Setup) enclaveAlone(args ...string) error {
 	return err
 }
 
-func (s *Setup) nginx(cert string) error {
-	return s.configured("nginx", "nginx-light", nginxConfig, cert, "-p", s.running.dir, "-e", "stderr", "-c")
+func (s *Setup) nginx(cert string) error { return s.nginxWith(nginxConfig, cert) }
+
+func (s *Setup) haproxy(cert string) error { return s.haproxyWith(haproxyConfig, cert) }
+
+// A configuration makes the file of a server of others.
+type configuration func(dir, listen, app, cert string) string
+
+func (s *Setup) nginxWith(config configuration, cert string) error {
+	return s.configured("nginx", "nginx-light", config, cert, "-p", s.running.dir, "-e", "stderr", "-c")
 }
 
-func (s *Setup) haproxy(cert string) error {
-	return s.configured("haproxy", "haproxy", haproxyConfig, cert, "-db", "-f")
+func (s *Setup) haproxyWith(config configuration, cert string) error {
+	return s.configured("haproxy", "haproxy", config, cert, "-db", "-f")
 }
 
 // configured starts a server of others with a configuration that is made from the
 // addresses; args are in front of that file's name.
-func (s *Setup) configured(called, pkg string, config func(dir, listen, app, cert string) string, cert string, args ...string) error {
+func (s *Setup) configured(called, pkg string, config configuration, cert string, args ...string) error {
 	path, err := s.tools.Installed(called, pkg)
 	if err != nil {
 		return err
@@ -183,7 +192,21 @@ func (s *Setup) configured(called, pkg string, config func(dir, listen, app, cer
 
 // nginxConfig keeps connections on both sides, which nginx does not by itself. A
 // process for each core is its own advice.
-func nginxConfig(dir, listen, app, cert string) string {
+func nginxConfig(dir, listen, app, cert string) string { return nginxFile(dir, listen, app, cert, "") }
+
+// nginxTelling has the app told what our proxy tells it, which is work for the app
+// too.
+func nginxTelling(dir, listen, app, cert string) string {
+	return nginxFile(dir, listen, app, cert, `proxy_set_header Host $http_host;
+      proxy_set_header Via "1.1 nginx (ABCDEFGHIJKLM)";
+      proxy_set_header X-Real-Ip $remote_addr;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Forwarded-Host $http_host;
+      proxy_set_header Forwarded 'for=$remote_addr;host="$http_host";proto=$scheme';
+      proxy_set_header X-Request-Id $request_id;`)
+}
+
+func nginxFile(dir, listen, app, cert, fields string) string {
 	tls := ""
 	if cert != "" {
 		listen += " ssl http2"
@@ -208,13 +231,27 @@ http {
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_set_header X-Forwarded-For $remote_addr;
+      %[5]s
     }
   }
 }
-`, dir, listen, app, tls)
+`, dir, listen, app, tls, fields)
 }
 
-func haproxyConfig(_, listen, app, cert string) string {
+func haproxyConfig(_, listen, app, cert string) string { return haproxyFile(listen, app, cert, "") }
+
+// haproxyTelling does as nginxTelling.
+func haproxyTelling(_, listen, app, cert string) string {
+	return haproxyFile(listen, app, cert, `http-request set-header Via "1.1 haproxy (ABCDEFGHIJKLM)"
+  http-request set-header X-Real-Ip %[src]
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  http-request set-header Forwarded "for=%[src];host=%[req.hdr(host)];proto=http"
+  unique-id-format %{+X}o\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid
+  unique-id-header X-Request-Id`)
+}
+
+func haproxyFile(listen, app, cert, fields string) string {
 	if cert != "" {
 		listen += " ssl crt " + cert + " alpn h2,http/1.1"
 	}
@@ -230,8 +267,9 @@ defaults
   http-reuse always
 frontend front
   bind %s
+  %s
   default_backend back
 backend back
   server app %s
-`, listen, app)
+`, listen, fields, app)
 }
