@@ -62,11 +62,14 @@ func (l *Lane) dialFrom(m *member) func(context.Context) (net.Conn, error) {
 func (l *Lane) spareFrom(m *member) func(context.Context) net.Conn {
 	return func(ctx context.Context) net.Conn {
 		x, ok := ctx.(*exchange)
+		if !ok {
+			return nil // only tasks ask
+		}
 		conn := m.lines.Give()
 		if conn == nil {
 			conn = l.loops.spare(m) // of another loop
 		}
-		if !ok || conn == nil {
+		if conn == nil {
 			return nil
 		}
 		socket, err := l.take(x.task, conn)

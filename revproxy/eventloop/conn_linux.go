@@ -46,8 +46,8 @@ type Conn struct {
 
 // Take takes a socket from the runtime: a TCP or unix connection. The
 // connection that it was in is closed then, to the runtime but not to the peer. A
-// Write of which the peer takes nothing for stall fails; zero is for ever. An error
-// says that nothing was done.
+// Write of which the peer takes nothing for stall fails; zero is for ever. After
+// an error the connection is the caller's to close.
 func (t *Task) Take(c net.Conn, stall time.Duration) (*Conn, error) {
 	fd, err := detach(c)
 	if err != nil {

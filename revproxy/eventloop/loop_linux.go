@@ -23,6 +23,8 @@ const (
 
 // An Engine is some loops, which run from Open to Close.
 type Engine struct {
+	running sync.WaitGroup
+
 	mu    sync.Mutex
 	loops []*Loop
 }
@@ -81,6 +83,7 @@ func (e *Engine) Open(n int) (int, error) {
 			return 0, err
 		}
 		e.loops = append(e.loops, l)
+		e.running.Go(l.run)
 	}
 	return len(e.loops), nil
 }
@@ -114,11 +117,12 @@ func (l *Loop) begin(f func(*Task)) {
 }
 
 // Close ends the loops when their last tasks have ended, which is the caller's to
-// see to.
+// see to, and returns then.
 func (e *Engine) Close() {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.end()
+	e.mu.Unlock()
+	e.running.Wait()
 }
 
 func (e *Engine) end() {
@@ -148,7 +152,6 @@ func newLoop(index int, block bool) (*Loop, error) {
 		l.close()
 		return nil, os.NewSyscallError("eventfd, epoll_ctl or fcntl", err)
 	}
-	go l.run()
 	return l, nil
 }
 
