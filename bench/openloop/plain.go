@@ -49,11 +49,15 @@ func (p *plain) exchange(ctx context.Context) (int64, error) {
 		}
 	}
 	n, keep, err := p.ask(deadline)
-	if err != nil || !keep || p.d.Fresh {
+	if broken(err) || !keep || p.d.Fresh {
 		p.close()
 	}
 	return n, err
 }
+
+// broken reports whether a failure is the connection's: one with an answer that is no 2xx
+// goes on, as with any client, or an overload would be measured as one of connecting.
+func broken(err error) bool { return err != nil && classOf(err) != BadStatus }
 
 // open connects. From then on the end of ctx closes the connection, which ends
 // whatever is under way on it.
@@ -96,7 +100,7 @@ func (p *plain) ask(deadline time.Time) (n int64, keep bool, err error) {
 		}()
 	}
 	n, keep, err = p.answer()
-	if err != nil {
+	if broken(err) {
 		_ = p.conn.Close() // so that a write under way ends too
 	}
 	if wrote := <-written; wrote != nil {
