@@ -53,8 +53,11 @@ func (c *guardedConn) Write(b []byte) (int, error) {
 // Inner is the connection that is guarded.
 func (c *guardedConn) Inner() net.Conn { return c.Conn }
 
-// Move guards another connection on the same socket.
-func (c *guardedConn) Move(to net.Conn) { c.Conn = to }
+// Move guards another connection on the same socket, which has no deadline yet.
+func (c *guardedConn) Move(to net.Conn) {
+	c.Conn = to
+	c.armed.Store(0)
+}
 
 // SyscallConn is for readers that wait without a buffer. Writes past the guard are
 // not guarded.
