@@ -130,15 +130,17 @@ func (p *pool) pop() *conn {
 	return c
 }
 
-// put keeps a connection, which has been unused since a time, or closes it if there
-// are enough, or if something came behind the answer.
-func (p *pool) put(c *conn, since time.Time) {
+// put keeps a connection, or closes it if there are enough, or if something came
+// behind the answer.
+func (p *pool) put(c *conn) {
 	if len(c.early) > 0 {
 		_ = c.Close()
 		return
 	}
 	c.kept = true
-	c.since = since
+	if p.age > 0 {
+		c.since = time.Now()
+	}
 	if !p.push(c) {
 		_ = c.Close()
 	}

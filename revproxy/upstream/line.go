@@ -184,8 +184,8 @@ func (l *Line) Await(until time.Time) {
 func (l *Line) Read(p []byte) (int, error) { return l.c.Conn.Read(p) }
 
 // Keep gives the connection back: both messages have ended, and nothing came
-// after the answer. It has been unused since a time, more or less.
-func (l *Line) Keep(since time.Time) { l.t.idle.put(l.c, since) }
+// after the answer.
+func (l *Line) Keep() { l.t.idle.put(l.c) }
 
 // Close closes the connection. It may be called by another goroutine than the
 // one that reads, which then fails, and more than once.
