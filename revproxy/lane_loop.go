@@ -82,7 +82,7 @@ func (l *Lane) spareFrom(m *member) func(context.Context) net.Conn {
 
 // take brings a connection to an app to a task's loop, or closes it.
 func (l *Lane) take(t *eventloop.Task, conn net.Conn) (net.Conn, error) {
-	socket, err := t.Take(conn, l.proxy.config.ResponseHeaderTimeout)
+	socket, err := t.Take(conn)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -162,7 +162,7 @@ func (c *laneConn) serveOnLoop(t *eventloop.Task) {
 	defer c.lane.running.Done()
 	var inner net.Conn
 	inner, c.holder = innermost(c.accepted)
-	socket, err := t.Take(inner, 0)
+	socket, err := t.Take(inner)
 	if err != nil {
 		_ = c.accepted.Close()
 		c.lane.forget(c)

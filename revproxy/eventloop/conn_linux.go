@@ -13,6 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// addresses are what a connection goes on saying of itself.
+type addresses struct{ local, remote net.Addr }
+
+func (a addresses) LocalAddr() net.Addr  { return a.local }
+func (a addresses) RemoteAddr() net.Addr { return a.remote }
+
 // A state is what is known of a socket.
 type state uint8
 
@@ -23,12 +29,12 @@ const (
 )
 
 // A Conn is a socket on a Loop. It is a net.Conn for the loop's tasks, one at a
-// time. Close and Gone are for everybody.
+// time. Close, Control, Gone and a look by Quiet are for everybody, and so is Return
+// while no task uses it.
 type Conn struct {
 	addresses
-	loop  *Loop
-	born  int32 // tells it from others that had its descriptor
-	stall time.Duration
+	loop *Loop
+	born int32 // tells it from others that had its descriptor
 
 	mu     sync.Mutex // held while fd is used
 	fd     int
@@ -45,10 +51,9 @@ type Conn struct {
 }
 
 // Take takes a socket from the runtime: a TCP or unix connection. The
-// connection that it was in is closed then, to the runtime but not to the peer. A
-// Write of which the peer takes nothing for stall fails; zero is for ever. After
-// an error the connection is the caller's to close.
-func (t *Task) Take(c net.Conn, stall time.Duration) (*Conn, error) {
+// connection that it was in is closed then, to the runtime but not to the peer, and its
+// deadlines are gone. After an error the connection is the caller's to close.
+func (t *Task) Take(c net.Conn) (*Conn, error) {
 	fd, err := detach(c)
 	if err != nil {
 		return nil, err
@@ -56,7 +61,7 @@ func (t *Task) Take(c net.Conn, stall time.Duration) (*Conn, error) {
 	l := t.loop
 	x := &Conn{
 		addresses: addresses{c.LocalAddr(), c.RemoteAddr()},
-		loop:      l, fd: fd, stall: stall, state: writable,
+		loop:      l, fd: fd, state: writable,
 	}
 	l.mu.Lock()
 	if n := fd + 1; len(l.conns) < n {
@@ -240,10 +245,6 @@ func (c *Conn) writeSome(p []byte) (int, error) {
 
 // awaitRoom waits until the socket takes more.
 func (c *Conn) awaitRoom() error {
-	until := c.writeEnd
-	if until.IsZero() && c.stall > 0 {
-		until = time.Now().Add(c.stall)
-	}
 	c.state &^= writable
 	c.mu.Lock()
 	if c.closed.Load() {
@@ -256,7 +257,7 @@ func (c *Conn) awaitRoom() error {
 	if err != nil {
 		return err
 	}
-	err = c.loop.current.wait(c, writable, until)
+	err = c.loop.current.wait(c, writable, c.writeEnd)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.asks &^= unix.EPOLLOUT; !c.closed.Load() {
@@ -351,8 +352,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline sets when a Write has waited too long; the zero time leaves it to
-// the stall.
+// SetWriteDeadline sets when a Write has waited too long.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.writeEnd = t
 	return nil

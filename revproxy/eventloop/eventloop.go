@@ -5,17 +5,8 @@
 // read finds nothing. It knows sockets and time, and nothing of what is said.
 package eventloop
 
-import (
-	"errors"
-	"net"
-)
+import "errors"
 
-// ErrGone reports that the connection that a task watches was ended by its peer,
+// ErrGone reports that the connection that a task minds was ended by its peer,
 // or closed here, while the task waited for another.
-var ErrGone = errors.New("eventloop: the watched connection is gone")
-
-// addresses are what a connection goes on saying of itself.
-type addresses struct{ local, remote net.Addr }
-
-func (a addresses) LocalAddr() net.Addr  { return a.local }
-func (a addresses) RemoteAddr() net.Addr { return a.remote }
+var ErrGone = errors.New("eventloop: the minded connection is gone")

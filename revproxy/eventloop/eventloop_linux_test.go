@@ -85,9 +85,9 @@ func pair(t *testing.T, network string) (near, far net.Conn) {
 }
 
 // take brings a connection to the loop; what waits for it gives up in the end.
-func take(t *testing.T, task *eventloop.Task, c net.Conn, stall time.Duration) *eventloop.Conn {
+func take(t *testing.T, task *eventloop.Task, c net.Conn) *eventloop.Conn {
 	t.Helper()
-	x, err := task.Take(c, stall)
+	x, err := task.Take(c)
 	if err != nil {
 		t.Errorf("Take: %v", err)
 		return nil
@@ -111,7 +111,7 @@ func TestTakeRefuses(t *testing.T) {
 	closed.Close()
 	await(t, run(t, e, func(task *eventloop.Task) {
 		for name, c := range map[string]net.Conn{"pipe": a, "closed": closed} {
-			if _, err := task.Take(c, 0); err == nil {
+			if _, err := task.Take(c); err == nil {
 				t.Errorf("%s: taken", name)
 			}
 		}
@@ -137,7 +137,7 @@ func TestBytesArrive(t *testing.T) {
 			for i := range 4 {
 				near, far := pair(t, network)
 				run(t, e, func(task *eventloop.Task) {
-					c := take(t, task, near, 0)
+					c := take(t, task, near)
 					defer c.Close()
 					if _, err := io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{c}, make([]byte, 1<<(10+2*i))); err != nil {
 						t.Errorf("echo: %v", err)
@@ -167,7 +167,7 @@ func TestReadWaitsNoLongerThanTold(t *testing.T) {
 	near, far := pair(t, "tcp")
 	read := make(chan error, 3)
 	ended := run(t, e, func(task *eventloop.Task) {
-		c := take(t, task, near, 0)
+		c := take(t, task, near)
 		defer c.Close()
 		var b [1]byte
 		for _, until := range []time.Duration{-time.Second, 5 * time.Millisecond, patience} {
@@ -197,7 +197,8 @@ func TestWriteGivesUpOnStalledPeer(t *testing.T) {
 			near, far := pair(t, network)
 			stalled := make(chan error, 1)
 			run(t, e, func(task *eventloop.Task) {
-				c := take(t, task, near, 10*time.Millisecond)
+				c := take(t, task, near)
+				_ = c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 				defer c.Close()
 				_, err := c.Write(make([]byte, 64<<20))
 				stalled <- err
@@ -229,7 +230,7 @@ func TestEndsAreTold(t *testing.T) {
 			_, _ = far.Write([]byte("last"))
 			read := make(chan string, 2)
 			ended := run(t, e, func(task *eventloop.Task) {
-				c := take(t, task, near, 0)
+				c := take(t, task, near)
 				defer c.Close()
 				b := make([]byte, 64)
 				n, err := c.Read(b)
@@ -291,7 +292,7 @@ func TestCloseElsewhere(t *testing.T) {
 			taken := make(chan *eventloop.Conn)
 			got := make(chan error, 1)
 			run(t, e, func(task *eventloop.Task) {
-				c, o := take(t, task, near, 0), take(t, task, other, 0)
+				c, o := take(t, task, near), take(t, task, other)
 				defer o.Close()
 				taken <- c
 				got <- tt.wait(task, c, o)
@@ -315,7 +316,7 @@ func TestMindsPeer(t *testing.T) {
 	app, answers := pair(t, "tcp")
 	first, gone := make(chan struct{}), make(chan struct{})
 	ended := run(t, e, func(task *eventloop.Task) {
-		c, a := take(t, task, client, 0), take(t, task, app, 0)
+		c, a := take(t, task, client), take(t, task, app)
 		defer c.Close()
 		defer a.Close()
 		b := make([]byte, 8)
@@ -355,7 +356,7 @@ func TestDoLeavesTheLoop(t *testing.T) {
 	})
 	near, far := pair(t, "tcp")
 	second := run(t, e, func(task *eventloop.Task) {
-		c := take(t, task, near, 0)
+		c := take(t, task, near)
 		defer c.Close()
 		_, _ = c.Write([]byte("x"))
 	})
@@ -383,7 +384,7 @@ func TestTurns(t *testing.T) {
 	})
 	stop := make(chan struct{})
 	run(t, e, func(task *eventloop.Task) {
-		c := take(t, task, busy, 0)
+		c := take(t, task, busy)
 		defer c.Close()
 		for b := make([]byte, 1); ; {
 			if _, err := c.Read(b); err != nil {
@@ -399,7 +400,7 @@ func TestTurns(t *testing.T) {
 	})
 	near, far := pair(t, "tcp")
 	other := run(t, e, func(task *eventloop.Task) {
-		c := take(t, task, near, 0)
+		c := take(t, task, near)
 		defer c.Close()
 		_, _ = io.ReadFull(c, make([]byte, 1))
 		_, _ = c.Write([]byte("y"))
@@ -424,7 +425,7 @@ func TestReturn(t *testing.T) {
 			_, _ = far.Write([]byte("abc"))
 			returned := make(chan net.Conn, 1)
 			ended := run(t, e, func(task *eventloop.Task) {
-				c := take(t, task, near, 0)
+				c := take(t, task, near)
 				if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 					t.Error(err)
 				}
@@ -462,7 +463,7 @@ func TestQuiet(t *testing.T) {
 	wrote := make(chan struct{})
 	asked := make(chan struct{})
 	ended := run(t, e, func(task *eventloop.Task) {
-		c := take(t, task, near, 0)
+		c := take(t, task, near)
 		defer c.Close()
 		if !c.Quiet(true) || !c.Quiet(false) {
 			t.Error("a fresh connection is not quiet")
@@ -490,7 +491,7 @@ func TestMessagesAllocateNothing(t *testing.T) {
 	e := engine(t)
 	near, far := pair(t, "unix")
 	run(t, e, func(task *eventloop.Task) {
-		c := take(t, task, near, 0)
+		c := take(t, task, near)
 		defer c.Close()
 		b := make([]byte, 64)
 		for {

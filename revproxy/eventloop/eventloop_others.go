@@ -5,7 +5,6 @@ package eventloop
 import (
 	"errors"
 	"net"
-	"time"
 )
 
 // An Engine is for Linux alone.
@@ -42,7 +41,7 @@ func (t *Task) Do(f func()) { f() }
 func (t *Task) Mind(*Conn, bool) {}
 
 // Take returns errors.ErrUnsupported.
-func (t *Task) Take(net.Conn, time.Duration) (*Conn, error) { return nil, errors.ErrUnsupported }
+func (t *Task) Take(net.Conn) (*Conn, error) { return nil, errors.ErrUnsupported }
 
 // A Conn is for Linux alone: nobody gets one.
 type Conn struct{ net.Conn }

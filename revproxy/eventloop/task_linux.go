@@ -5,16 +5,15 @@ import (
 	"time"
 )
 
-// patience is how often a task may read or write without waiting until others have
-// their turn.
+// turns is how often a task may read without waiting until others have their turn.
 const turns = 16
 
-// A Task is a coroutine on a Loop. All its methods, and those of its connections
-// but for Close, are for its own function alone:
+// A Task is a coroutine on a Loop. All its methods, and most of those of its connections,
+// are for its own function alone:
 //
 //	        ┌───────── the socket, the time, the other goroutine ─────────┐
 //	        ▼                                                             │
-//	new ──► runs ──► Read, Write, Wait with nothing to do; Pause; Do ──► waits
+//	new ──► runs ──► Read, Write, Wait with nothing to do; Do ──────► waits
 //	        │
 //	        └──► ended
 //
@@ -27,7 +26,7 @@ type Task struct {
 	until  time.Time // when the wait has lasted too long; zero: never
 	late   bool      // it has
 	timer  timer
-	spent  int   // reads and writes since it was resumed
+	spent  int   // reads since it was resumed
 	minded *Conn // nil: none
 	also   state // of minded, what ends waits
 }
