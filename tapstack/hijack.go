@@ -58,7 +58,7 @@ func withAhead(conn net.Conn, ahead []byte) net.Conn {
 	if len(ahead) == 0 {
 		return conn
 	}
-	return &aheadConn{Conn: conn, ahead: ahead}
+	return &aheadConn{Conn: conn, from: StreamReader(conn), ahead: ahead}
 }
 
 // refuse answers a request that opens no link, and returns why.
@@ -70,13 +70,14 @@ func refuse(w http.ResponseWriter, status int, reason string) error {
 // An aheadConn is a connection of which some bytes were read already.
 type aheadConn struct {
 	net.Conn
-	ahead []byte // only the one reader of the stream touches it
+	from  io.Reader // of Conn
+	ahead []byte    // only the one reader of the stream touches it
 }
 
 // Read yields the bytes that were read ahead, then those of the connection.
 func (c *aheadConn) Read(b []byte) (int, error) {
 	if len(c.ahead) == 0 {
-		return c.Conn.Read(b)
+		return c.from.Read(b)
 	}
 	n := copy(b, c.ahead)
 	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {

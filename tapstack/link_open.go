@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -26,6 +27,7 @@ var errNoReply = errors.New("the host does not answer ARP on the link; it may ha
 // any of them all end.
 type stream struct {
 	conn    net.Conn
+	out     io.Writer // to conn; for who holds the token of writing
 	lanes   []*stream // of the first one only, which is among them
 	framing Framing
 	peer    Capabilities
@@ -59,7 +61,7 @@ func (s *stream) join(conn net.Conn) *stream {
 
 // open makes conn the stream's, closed when ctx ends.
 func (s *stream) open(conn net.Conn) {
-	s.conn = conn
+	s.conn, s.out = conn, StreamWriter(conn)
 	s.closed = make(chan struct{})
 	s.replied = make(chan struct{}, 1)
 	s.writing = make(chan struct{}, 1)
@@ -141,7 +143,7 @@ func (l *Link) extendAs(s *stream, own Capabilities) error {
 		return fmt.Errorf("%w: it takes %s", errNotSpoken, peer)
 	}
 	s.framing, s.peer = Extended, peer
-	s.frames = NewFrameReader(withAhead(s.conn, ahead), Extended, MaxFrame)
+	s.frames = NewFrameReader(StreamReader(withAhead(s.conn, ahead)), Extended, MaxFrame)
 	s.pulse = NewPulse(0)
 	s.frames.OnControl(s.pulse.Control)
 	s.frames.OnRead(l.read)
@@ -152,7 +154,7 @@ func (l *Link) extendAs(s *stream, own Capabilities) error {
 func (l *Link) begin(s *stream) error {
 	s.framing, s.peer = Plain, PlainPeer()
 	s.peer.MaxFrame = MaxFrame // stock hosts take what the length can say
-	s.frames = NewFrameReader(s.conn, Plain, l.maxFrame)
+	s.frames = NewFrameReader(StreamReader(s.conn), Plain, l.maxFrame)
 	s.frames.OnRead(l.read)
 	if err := writeWithin(s.conn, []byte(connectRequest), openTimeout); err != nil {
 		return fmt.Errorf("request the link: %w", err)

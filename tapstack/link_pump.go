@@ -77,7 +77,7 @@ func (l *Link) writeBatch(s *stream, b *Batch, counters *counters) error {
 		if limit := l.cfg.WriteMax; limit > 0 && len(piece) > limit {
 			piece = piece[:limit]
 		}
-		n, err := s.conn.Write(piece)
+		n, err := s.out.Write(piece)
 		b.wrote(n)
 		counters.writes.Add(1)
 		if err != nil {
@@ -105,7 +105,7 @@ func (s *stream) writeControl(b []byte) error {
 		return context.Cause(s.ctx)
 	}
 	defer s.leave()
-	if _, err := s.conn.Write(b); err != nil {
+	if _, err := s.out.Write(b); err != nil {
 		return fmt.Errorf("write to the host: %w", err)
 	}
 	return nil

@@ -1,8 +1,11 @@
 package tapstack
 
 import (
+	"io"
 	"net"
 	"syscall"
+
+	"github.com/corridor-enclave/corridor/tapstack/nonblock"
 )
 
 // WriteSocket returns the socket that the Write of conn leads to and nothing
@@ -18,4 +21,35 @@ func WriteSocket(conn net.Conn) syscall.RawConn {
 		}
 	}
 	return nil
+}
+
+// StreamReader returns what reads conn at the least cost: the socket that its Read
+// leads to, if it does nothing else; or conn.
+func StreamReader(conn net.Conn) io.Reader {
+	if raw := ReadSocket(conn); raw != nil && nonblock.Possible {
+		return nonblock.NewReader(raw)
+	}
+	return conn
+}
+
+// ReadSocket returns the socket that the Read of conn reads and nothing else, or nil.
+func ReadSocket(conn net.Conn) syscall.RawConn {
+	switch c := conn.(type) {
+	case interface{ ReadSocket() syscall.RawConn }:
+		return c.ReadSocket()
+	case syscall.Conn:
+		if raw, err := c.SyscallConn(); err == nil {
+			return raw
+		}
+	}
+	return nil
+}
+
+// StreamWriter returns what writes to conn at the least cost: the socket that its
+// Write leads to, if it does nothing else; or conn. One goroutine may use it at a time.
+func StreamWriter(conn net.Conn) io.Writer {
+	if raw := WriteSocket(conn); raw != nil && nonblock.Possible {
+		return nonblock.NewWriter(raw)
+	}
+	return conn
 }

@@ -167,6 +167,9 @@ type countedConn struct {
 // WriteSocket is that of the connection.
 func (c *countedConn) WriteSocket() syscall.RawConn { return tapstack.WriteSocket(c.Conn) }
 
+// ReadSocket is that of the connection.
+func (c *countedConn) ReadSocket() syscall.RawConn { return tapstack.ReadSocket(c.Conn) }
+
 // Close closes the connection and makes room for another.
 func (c *countedConn) Close() error {
 	c.leave()

@@ -158,7 +158,7 @@ func (s *Stack) forgetStream(st *stream) {
 // readLane delivers frames to the stack until the lane fails. It never waits for
 // the writer.
 func (s *Stack) readLane(l *lane, f tapstack.Framing) error {
-	frames := tapstack.NewFrameReader(l.conn, f, tapstack.MaxFrame)
+	frames := tapstack.NewFrameReader(tapstack.StreamReader(l.conn), f, tapstack.MaxFrame)
 	frames.OnControl(l.pulse.Control)
 	frames.OnRead(func(n int) { s.reads.Observe(uint64(n)) })
 	received := newCoalescer(s.input)
@@ -186,7 +186,7 @@ func (s *Stack) readLane(l *lane, f tapstack.Framing) error {
 // gathers while a write is under way leaves with the next one.
 func (s *Stack) writeLane(l *lane, p Peer) error {
 	w := newWriter(l.conn, s.config.WriteMax, &s.counts)
-	e := newEncoder(p, w.raw != nil)
+	e := newEncoder(p, w.socket != nil)
 	var spare []*stack.PacketBuffer
 	for {
 		taken := l.queue.take(spare)

@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/nonblock"
 )
-
-// maxPieces is how many pieces one call takes: as many as cost no allocation.
-const maxPieces = 8
 
 // A writer writes to one stream. Where the stream is a socket, pieces that lie
 // apart leave with one call.
@@ -21,17 +18,14 @@ type writer struct {
 	most   int // bytes of one write; 0 is no limit
 	counts *counters
 
-	raw    syscall.RawConn // nil: conn takes one piece at a time
-	call   func(fd uintptr) (done bool)
-	vector [][]byte // what the call writes
-	n      int      // what it returned
-	err    error
+	socket *nonblock.Writer // nil: conn takes one piece at a time
+	vector [][]byte         // what one call writes
 }
 
 func newWriter(conn net.Conn, most int, counts *counters) *writer {
-	w := &writer{conn: conn, most: most, counts: counts, vector: make([][]byte, 0, maxPieces)}
-	if canGather {
-		w.raw, w.call = tapstack.WriteSocket(conn), w.once // made once: it would allocate at each write
+	w := &writer{conn: conn, most: most, counts: counts, vector: make([][]byte, 0, nonblock.MaxPieces)}
+	if raw := tapstack.WriteSocket(conn); raw != nil && nonblock.Possible {
+		w.socket = nonblock.NewWriter(raw)
 	}
 	return w
 }
@@ -69,24 +63,14 @@ func (w *writer) write(pieces [][]byte) (int, error) {
 			room -= len(p)
 		}
 		w.vector = append(w.vector, p)
-		if len(w.vector) == maxPieces || w.raw == nil || (w.most > 0 && room == 0) {
+		if len(w.vector) == nonblock.MaxPieces || w.socket == nil || (w.most > 0 && room == 0) {
 			break
 		}
 	}
-	if w.raw == nil {
+	if w.socket == nil {
 		return w.conn.Write(w.vector[0])
 	}
-	if err := w.raw.Write(w.call); err != nil {
-		return 0, err
-	}
-	return w.n, w.err
-}
-
-// once is called with the socket when that may take something; false is to be
-// called again.
-func (w *writer) once(fd uintptr) bool {
-	w.n, w.err = gather(int(fd), w.vector)
-	return w.err != syscall.EAGAIN
+	return w.socket.WriteSome(w.vector...)
 }
 
 // advance takes n bytes from the front of pieces.

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/corridor-enclave/corridor/tapstack/nonblock"
 	"github.com/corridor-enclave/corridor/tapstack/tapstacktest"
 )
 
@@ -97,7 +98,7 @@ func TestWriterAllocatesNothing(t *testing.T) {
 	defer reading.Wait()
 	defer host.Close()
 	w := newWriter(host, 0, new(counters))
-	if !canGather {
+	if !nonblock.Possible {
 		tapstacktest.Require(t, errors.ErrUnsupported, "writes that gather", "run on Linux")
 	}
 	header, payload, pieces := make([]byte, 80), make([]byte, 16<<10), make([][]byte, 20)

@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"syscall"
+
+	"github.com/corridor-enclave/corridor/tapstack/nonblock"
 )
 
 // MaxDatagram is the most bytes that one datagram over IPv4 carries.
@@ -33,7 +35,7 @@ func NewDatagrams(conn net.Conn) *Datagrams {
 	d := &Datagrams{conn: conn}
 	if c, ok := conn.(interface{ AwaitReadable() }); ok {
 		d.wait = c.AwaitReadable
-	} else if c, ok := conn.(syscall.Conn); ok && canReadRaw {
+	} else if c, ok := conn.(syscall.Conn); ok && nonblock.Possible {
 		if raw, err := c.SyscallConn(); err == nil {
 			d.raw, d.read = raw, d.readSocket // made once: it would allocate at each read
 		}
@@ -66,7 +68,7 @@ func (d *Datagrams) Next() ([]byte, error) {
 // readSocket reads once; false is to be called again when there is something.
 func (d *Datagrams) readSocket(fd uintptr) bool {
 	d.hold()
-	d.n, d.err = readFD(fd, d.buf[:])
+	d.n, d.err = nonblock.Read(int(fd), d.buf[:])
 	if d.err == syscall.EAGAIN {
 		d.Done()
 		return false

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/corridor-enclave/corridor/tapstack/nonblock"
 )
 
 // A pair is one relay on a loop. The loop, its context and its idle timeout reach
@@ -75,7 +77,7 @@ func (e *end) reading() bool { return !e.over && len(e.pending) == 0 }
 // move reads once, and writes what was read as far as it can be.
 func (p *pair) move(e *end, room *reader) {
 	chunk := room.bytes(p.size)
-	n, err := readFD(uintptr(e.fd), chunk)
+	n, err := nonblock.Read(e.fd, chunk)
 	switch {
 	case err == unix.EAGAIN:
 	case err != nil:
@@ -92,7 +94,7 @@ func (p *pair) move(e *end, room *reader) {
 
 // flush writes what is pending, as much as the other socket takes now.
 func (p *pair) flush(e *end) {
-	n, err := writeFD(e.other.fd, e.pending)
+	n, err := nonblock.Write(e.other.fd, e.pending)
 	e.count(n)
 	e.pending = e.pending[n:]
 	if err != nil && err != unix.EAGAIN {
@@ -203,14 +205,4 @@ func (p *pair) result() (Result, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return Result{AToB: p.a.moved.Load(), BToA: p.b.moved.Load(), First: p.first}, p.err
-}
-
-// writeFD writes what the socket takes. The error is EAGAIN if that is nothing.
-func writeFD(fd int, b []byte) (int, error) {
-	for {
-		n, err := unix.Write(fd, b)
-		if err != unix.EINTR {
-			return max(n, 0), err
-		}
-	}
 }

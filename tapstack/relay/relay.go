@@ -195,12 +195,12 @@ func newRelaying(a, b net.Conn) *relaying {
 // It does not use io.Copy and with it splice: bytes that the kernel moves by
 // itself are not seen by the idle timeout until they have all gone.
 func (r *relaying) copyDirection(d *direction, size int) {
-	src := newSource(d.src, size)
+	src, dst := newSource(d.src, size), newSink(d.dst)
 	defer src.done()
 	for {
 		chunk, readErr := src.next()
 		if len(chunk) > 0 {
-			written, err := d.dst.Write(chunk)
+			written, err := dst.Write(chunk)
 			d.count(written)
 			if err != nil {
 				r.end(d.to, fmt.Errorf("relay: write to %s: %w", d.to, err))

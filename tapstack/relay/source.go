@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"syscall"
+
+	"github.com/corridor-enclave/corridor/tapstack/nonblock"
 )
 
 // A source gives the bytes of a connection, a chunk at a time. It holds a buffer
@@ -29,7 +31,7 @@ type source struct {
 
 func newSource(conn net.Conn, size int) *source {
 	s := &source{conn: conn, size: size}
-	if c, ok := conn.(syscall.Conn); ok && canReadRaw {
+	if c, ok := conn.(syscall.Conn); ok && nonblock.Possible {
 		if raw, err := c.SyscallConn(); err == nil {
 			s.raw, s.read = raw, s.readSocket // made once: it would allocate at each read
 		}
@@ -60,12 +62,11 @@ func (s *source) next() ([]byte, error) {
 // readSocket reads once; false is to be called again when there is something.
 func (s *source) readSocket(fd uintptr) bool {
 	s.hold()
-	s.n, s.err = readFD(fd, s.buf)
+	s.n, s.err = nonblock.Read(int(fd), s.buf)
 	if s.err == syscall.EAGAIN {
 		s.done()
 		return false
 	}
-	s.n = max(s.n, 0)
 	return true
 }
 
@@ -88,4 +89,23 @@ func (s *source) hold() {
 func (s *source) done() {
 	giveBack(s.pooled)
 	s.buf, s.pooled = nil, nil
+}
+
+// newSink returns what writes to conn at the least cost: its socket, where that is
+// all that its Write leads to.
+func newSink(conn net.Conn) io.Writer {
+	var socket syscall.Conn
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		socket = c
+	case *net.UnixConn:
+		socket = c
+	default:
+		return conn
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil || !nonblock.Possible {
+		return conn
+	}
+	return nonblock.NewWriter(raw)
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/corridor-enclave/corridor/tapstack"
+	"github.com/corridor-enclave/corridor/tapstack/nonblock"
 )
 
 const devicePath = "/dev/net/tun"
@@ -23,6 +24,7 @@ type Device struct {
 	file      *os.File
 	raw       syscall.RawConn // of file
 	reading   reading
+	writing   *nonblock.Writer
 	further   []*Device
 	control   int // a socket of the namespace that the device was opened in
 	lastMTU   atomic.Int64
@@ -51,6 +53,7 @@ func open(name string, o Options) (*Device, error) {
 	d := &Device{name: name, offloads: !o.NoOffload, file: os.NewFile(uintptr(fd), devicePath), control: control}
 	d.reading.read = d.reading.once
 	if d.raw, err = d.file.SyscallConn(); err == nil {
+		d.writing = nonblock.NewWriter(d.raw)
 		_, err = d.queryMTU()
 	}
 	if err != nil {
@@ -163,10 +166,9 @@ func (r *reading) once(fd uintptr) bool {
 		if room == nil {
 			return true
 		}
-		n, err := unix.Read(int(fd), room)
-		r.batch.Commit(max(n, 0))
+		n, err := nonblock.Read(int(fd), room)
+		r.batch.Commit(n)
 		switch {
-		case err == unix.EINTR:
 		case err == unix.EAGAIN:
 			return r.count > 0
 		case err != nil:
@@ -181,7 +183,10 @@ func (r *reading) once(fd uintptr) bool {
 // WriteFrame hands one frame, with its virtio-net header, to the kernel. The error for a frame that the
 // kernel refuses is EINVAL, and EIO while the device is down.
 func (d *Device) WriteFrame(frame []byte) error {
-	_, err := d.file.Write(frame)
+	_, err := d.writing.Write(frame)
+	if err != nil && d.isClosed() {
+		return os.ErrClosed // the poller's error does not say so
+	}
 	return err
 }
 
