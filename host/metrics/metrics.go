@@ -86,6 +86,7 @@ func network(page *exposition.Page, e gateway.Enclave) {
 	page.Gauge("corridor_link_attached", "Whether the enclave has a link now.", attached, cid)
 	page.Counter("corridor_link_streams_total", "Links that the enclave opened.", float64(e.Stats.Streams), cid)
 	page.Counter("corridor_link_writes_total", "Writes to the link.", float64(e.Stats.Writes), cid)
+	page.Counter("corridor_link_spared_acks_total", "Acknowledgements to the enclave that a later segment made needless before they left.", float64(e.Stats.SparedAcks), cid)
 	for direction, n := range map[string][2]uint64{
 		"downlink": {e.Stats.DownlinkFrames, e.Stats.DownlinkBytes},
 		"uplink":   {e.Stats.UplinkFrames, e.Stats.UplinkBytes},

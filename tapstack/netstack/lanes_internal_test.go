@@ -41,7 +41,7 @@ func TestFlowsKeepTheirLane(t *testing.T) {
 		laneOf, next := map[int]int{}, map[int]int{}
 		for lane, q := range queues {
 			var taken []*stack.PacketBuffer
-			for q.size() > 0 {
+			for queued, _ := q.sizes(); queued > 0; queued, _ = q.sizes() {
 				taken = q.take(taken)
 				q.written(taken)
 				for _, p := range taken {

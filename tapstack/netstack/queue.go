@@ -3,7 +3,9 @@ package netstack
 import (
 	"math/rand/v2"
 	"sync"
+	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
@@ -51,6 +53,8 @@ type queue struct {
 	bytes      int // what those cost, and those taken but not yet written
 	buckets    [queueBuckets]bucket
 	fresh, old turns
+	acks       delayedAcks
+	late       []*stack.PacketBuffer // of a tick
 }
 
 func newQueue(counts *counters) *queue {
@@ -63,7 +67,7 @@ func newQueue(counts *counters) *queue {
 // push queues the packet, or drops and counts it. The queue takes its own
 // reference.
 func (q *queue) push(p *stack.PacketBuffer, mayWait bool) {
-	size, at := cost(p), uint8(flowHash(p, q.seed))
+	hash := flowHash(p, q.seed)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for mayWait && q.opened && q.bytes > queueLimit {
@@ -73,19 +77,61 @@ func (q *queue) push(p *stack.PacketBuffer, mayWait bool) {
 		q.counts.dropNoStream.Add(1)
 		return
 	}
-	if q.bytes+size > queueHardLimit {
+	if q.bytes+cost(p) > queueHardLimit {
 		q.counts.dropQueueFull.Add(1)
 		return
 	}
-	q.bytes += size
+	if p.TransportProtocolNumber == header.TCPProtocolNumber {
+		idle := len(q.acks.listed) == 0
+		before, held := q.acks.pass(p, hash)
+		if before != nil {
+			q.add(before, hash)
+		}
+		if held {
+			if idle {
+				q.startTicks()
+			}
+			return
+		}
+	}
+	q.add(p.IncRef(), hash)
+}
+
+// add queues the packet, with its reference.
+func (q *queue) add(p *stack.PacketBuffer, hash uint32) {
+	at := uint8(hash)
+	q.bytes += cost(p)
 	b := &q.buckets[at]
-	b.push(p.IncRef())
+	b.push(p)
 	if !b.listed {
 		b.listed, b.deficit = true, freshQuantum
 		q.fresh.push(at)
 	}
 	if q.waiting++; q.waiting == 1 {
 		q.more.Signal()
+	}
+}
+
+// startTicks sees to it that what is held leaves in time.
+func (q *queue) startTicks() {
+	if q.acks.timer == nil {
+		q.acks.timer = time.AfterFunc(ackTick, q.tick)
+		return
+	}
+	q.acks.timer.Reset(ackTick)
+}
+
+// tick queues acknowledgements that were held for long enough.
+func (q *queue) tick() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.late = q.acks.tick(q.late[:0])
+	for i, p := range q.late {
+		q.add(p, flowHash(p, q.seed))
+		q.late[i] = nil
+	}
+	if len(q.acks.listed) > 0 {
+		q.startTicks()
 	}
 }
 
@@ -150,11 +196,12 @@ func (q *queue) written(packets []*stack.PacketBuffer) {
 	}
 }
 
-// size is what waits for the writer, or is being written.
-func (q *queue) size() int {
+// sizes are the bytes that wait for the writer, or are being written, and how many
+// acknowledgements were not needed.
+func (q *queue) sizes() (waiting int, spared uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.bytes
+	return q.bytes, q.acks.spared
 }
 
 func (q *queue) open() {
@@ -174,6 +221,10 @@ func (q *queue) close() {
 		release(q.buckets[i].packets[q.buckets[i].first:])
 	}
 	q.waiting, q.buckets, q.fresh, q.old = 0, [queueBuckets]bucket{}, turns{}, turns{}
+	if q.acks.timer != nil {
+		q.acks.timer.Stop()
+	}
+	q.acks.forget()
 	q.more.Broadcast()
 	q.room.Broadcast()
 }

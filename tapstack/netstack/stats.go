@@ -16,6 +16,7 @@ type Stats struct {
 	UplinkFrames, UplinkBytes     uint64              // from the enclave
 	DownlinkFrames, DownlinkBytes uint64              // to the enclave
 	Writes                        uint64              // to the streams, for the downlink
+	SparedAcks                    uint64              // acknowledgements that a later segment made needless before they left
 	Queued                        int                 // bytes that wait for the stream, as the queues count them
 	Open                          int                 // lanes of the stream that is attached, or was last
 	Lanes                         []LaneStats         // all that there ever were
@@ -85,10 +86,11 @@ func (s *Stack) Stats() Stats {
 func (s *Stack) addLanes(sum *Stats) {
 	for i, q := range *s.card.known.Load() {
 		c := &s.lanes[i]
+		queued, spared := q.sizes()
 		lane := LaneStats{
 			UplinkFrames: c.uplinkFrames.Load(), UplinkBytes: c.uplinkBytes.Load(),
 			DownlinkFrames: c.downlinkFrames.Load(), DownlinkBytes: c.downlinkBytes.Load(),
-			Queued: q.size(),
+			Queued: queued,
 		}
 		sum.Lanes = append(sum.Lanes, lane)
 		sum.UplinkFrames += lane.UplinkFrames
@@ -96,6 +98,7 @@ func (s *Stack) addLanes(sum *Stats) {
 		sum.DownlinkFrames += lane.DownlinkFrames
 		sum.DownlinkBytes += lane.DownlinkBytes
 		sum.Queued += lane.Queued
+		sum.SparedAcks += spared
 	}
 }
 
