@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,11 +21,14 @@ import (
 
 // A Conn is a TCP connection with the enclave. It is a net.Conn with CloseRead,
 // CloseWrite and SetLinger, whose errors are those of a socket: a reset is
-// syscall.ECONNRESET, a use after Close net.ErrClosed.
+// syscall.ECONNRESET, a use after Close net.ErrClosed. Reading and writing allocate
+// nothing beside what the stack below does.
 type Conn struct {
-	*gonet.TCPConn
-	ep     tcpip.Endpoint
-	closed atomic.Bool
+	ep            tcpip.Endpoint
+	reads, writes side
+	closed        atomic.Bool
+	into          tcpip.SliceWriter // of the Read under way
+	from          bytes.Reader      // of the Write under way
 }
 
 func newConn(wq *waiter.Queue, ep tcpip.Endpoint) *Conn {
@@ -32,20 +36,55 @@ func newConn(wq *waiter.Queue, ep tcpip.Endpoint) *Conn {
 	idle := tcpip.KeepaliveIdleOption(keepAliveIdle)
 	// The stack takes this option for every TCP endpoint.
 	_ = ep.SetSockOpt(&idle)
-	return &Conn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep}
+	c := &Conn{ep: ep}
+	c.reads.register(wq, waiter.ReadableEvents)
+	c.writes.register(wq, waiter.WritableEvents)
+	return c
 }
 
 // Read reads what the enclave sent. It returns io.EOF only when the enclave
 // closed its side in order.
 func (c *Conn) Read(b []byte) (int, error) {
-	n, err := c.TCPConn.Read(b)
-	return n, c.translate(err)
+	c.reads.mu.Lock()
+	defer c.reads.mu.Unlock()
+	defer func() { c.into = nil }()
+	for !isDone(c.reads.deadline.over()) {
+		c.into = b
+		got, err := c.ep.Read(&c.into, tcpip.ReadOptions{})
+		switch err.(type) {
+		case nil:
+			return got.Count, nil
+		case *tcpip.ErrWouldBlock:
+			c.reads.wait()
+		case *tcpip.ErrClosedForReceive:
+			return 0, io.EOF
+		default:
+			return 0, c.failed("read", errnoOf(err))
+		}
+	}
+	return 0, c.failed("read", os.ErrDeadlineExceeded)
 }
 
 // Write queues b for the enclave. It waits while the enclave takes no more.
-func (c *Conn) Write(b []byte) (int, error) {
-	n, err := c.TCPConn.Write(b)
-	return n, c.translate(err)
+func (c *Conn) Write(b []byte) (n int, err error) {
+	c.writes.mu.Lock()
+	defer c.writes.mu.Unlock()
+	defer c.from.Reset(nil)
+	for !isDone(c.writes.deadline.over()) {
+		c.from.Reset(b[n:])
+		some, err := c.ep.Write(&c.from, tcpip.WriteOptions{})
+		n += int(some)
+		if _, full := err.(*tcpip.ErrWouldBlock); err != nil && !full {
+			return n, c.failed("write", errnoOf(err))
+		}
+		if n == len(b) {
+			return n, nil
+		}
+		if err != nil {
+			c.writes.wait()
+		}
+	}
+	return n, c.failed("write", os.ErrDeadlineExceeded)
 }
 
 // Close closes the connection in order, or with a reset after SetLinger(0). Read
@@ -55,8 +94,22 @@ func (c *Conn) Close() error {
 		return net.ErrClosed
 	}
 	// Closing alone does not wake a Write that waits for the enclave to take more.
-	_ = c.TCPConn.SetDeadline(time.Unix(1, 0))
-	return c.TCPConn.Close()
+	_ = c.SetDeadline(time.Unix(1, 0)) // never fails
+	c.ep.Close()
+	return nil
+}
+
+// CloseRead refuses what the enclave still sends.
+func (c *Conn) CloseRead() error { return c.shutdown(tcpip.ShutdownRead) }
+
+// CloseWrite tells the enclave that nothing follows.
+func (c *Conn) CloseWrite() error { return c.shutdown(tcpip.ShutdownWrite) }
+
+func (c *Conn) shutdown(flags tcpip.ShutdownFlags) error {
+	if err := c.ep.Shutdown(flags); err != nil {
+		return c.failed("close", errnoOf(err))
+	}
+	return nil
 }
 
 // SetLinger sets what Close does with data that was not sent, as
@@ -66,48 +119,69 @@ func (c *Conn) SetLinger(sec int) error {
 	return nil
 }
 
-// translate gives the stack's errors the identity that callers test for.
-func (c *Conn) translate(err error) error {
-	if err == nil || err == io.EOF {
-		return err
+// SetDeadline sets when Read and Write fail with os.ErrDeadlineExceeded.
+func (c *Conn) SetDeadline(t time.Time) error {
+	c.reads.deadline.set(t)
+	c.writes.deadline.set(t)
+	return nil
+}
+
+// SetReadDeadline sets when Read fails.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.reads.deadline.set(t)
+	return nil
+}
+
+// SetWriteDeadline sets when Write fails.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.writes.deadline.set(t)
+	return nil
+}
+
+// LocalAddr is the address that the enclave sees.
+func (c *Conn) LocalAddr() net.Addr { return address(c.ep.GetLocalAddress()) }
+
+// RemoteAddr is the enclave's.
+func (c *Conn) RemoteAddr() net.Addr { return address(c.ep.GetRemoteAddress()) }
+
+// address is nil where there is none any more.
+func address(a tcpip.FullAddress, err tcpip.Error) net.Addr {
+	if err != nil {
+		return nil
 	}
+	return net.TCPAddrFromAddrPort(addrPort(a.Addr, a.Port))
+}
+
+// failed gives an error the form of package net, and what failed after Close its
+// identity.
+func (c *Conn) failed(op string, err error) error {
 	if c.closed.Load() {
 		return net.ErrClosed
 	}
-	var op *net.OpError
-	if !errors.As(err, &op) {
-		return err
-	}
-	if op.Timeout() {
-		op.Err = os.ErrDeadlineExceeded
-		return op
-	}
-	op.Err = errnoOf(op.Err.Error())
-	return op
+	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }
 
-// errnoOf turns the text of a stack error into the error of a socket. The
-// adapters of the stack keep only the text.
-func errnoOf(text string) error {
-	switch text {
-	case (&tcpip.ErrConnectionReset{}).String():
+// errnoOf turns an error of the stack into the error of a socket.
+func errnoOf(err tcpip.Error) error {
+	switch err.(type) {
+	case *tcpip.ErrConnectionReset:
 		return syscall.ECONNRESET
-	case (&tcpip.ErrConnectionAborted{}).String(), (&tcpip.ErrAborted{}).String():
+	case *tcpip.ErrConnectionAborted, *tcpip.ErrAborted:
 		return syscall.ECONNABORTED
-	case (&tcpip.ErrConnectionRefused{}).String():
+	case *tcpip.ErrConnectionRefused:
 		return syscall.ECONNREFUSED
-	case (&tcpip.ErrClosedForSend{}).String():
+	case *tcpip.ErrClosedForSend:
 		return syscall.EPIPE
-	case (&tcpip.ErrTimeout{}).String():
+	case *tcpip.ErrTimeout:
 		return syscall.ETIMEDOUT
-	case (&tcpip.ErrHostUnreachable{}).String():
+	case *tcpip.ErrHostUnreachable:
 		return syscall.EHOSTUNREACH
-	case (&tcpip.ErrNetworkUnreachable{}).String():
+	case *tcpip.ErrNetworkUnreachable:
 		return syscall.ENETUNREACH
-	case (&tcpip.ErrPortInUse{}).String(), (&tcpip.ErrNoPortAvailable{}).String():
+	case *tcpip.ErrPortInUse, *tcpip.ErrNoPortAvailable:
 		return syscall.EADDRINUSE
 	}
-	return errors.New(text)
+	return errors.New(err.String())
 }
 
 // A DatagramConn is the host's end of a UDP flow. It is a net.Conn, of which each
@@ -154,7 +228,7 @@ func (s *Stack) dialTCP(ctx context.Context, from, to netip.AddrPort) (*Conn, er
 	var wq waiter.Queue
 	ep, err := s.stack.NewEndpoint(tcp.ProtocolNumber, networkOf(to.Addr()), &wq)
 	if err != nil {
-		return nil, errnoOf(err.String())
+		return nil, errnoOf(err)
 	}
 	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventErr | waiter.EventHUp)
 	wq.EventRegister(&entry)
@@ -162,7 +236,7 @@ func (s *Stack) dialTCP(ctx context.Context, from, to netip.AddrPort) (*Conn, er
 	if from.IsValid() {
 		if err := ep.Bind(fullAddress(from)); err != nil {
 			ep.Close()
-			return nil, errnoOf(err.String())
+			return nil, errnoOf(err)
 		}
 	}
 	s.askForEnclave()
@@ -178,7 +252,7 @@ func (s *Stack) dialTCP(ctx context.Context, from, to netip.AddrPort) (*Conn, er
 	}
 	if err != nil {
 		ep.Close()
-		return nil, errnoOf(err.String())
+		return nil, errnoOf(err)
 	}
 	return newConn(&wq, ep), nil
 }

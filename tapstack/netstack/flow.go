@@ -38,7 +38,7 @@ func (f *TCPFlow) Accept() (*Conn, error) {
 	ep, err := f.request.CreateEndpoint(&wq)
 	f.request.Complete(err != nil)
 	if err != nil {
-		return nil, fmt.Errorf("netstack: accept %s from the enclave: %w", f.Destination, errnoOf(err.String()))
+		return nil, fmt.Errorf("netstack: accept %s from the enclave: %w", f.Destination, errnoOf(err))
 	}
 	return newConn(&wq, ep), nil
 }
@@ -100,7 +100,7 @@ func (f *UDPFlow) Accept() (*DatagramConn, error) {
 	var wq waiter.Queue
 	ep, err := f.request.CreateEndpoint(&wq)
 	if err != nil {
-		return nil, fmt.Errorf("netstack: accept datagrams to %s: %w", f.Destination, errnoOf(err.String()))
+		return nil, fmt.Errorf("netstack: accept datagrams to %s: %w", f.Destination, errnoOf(err))
 	}
 	return newDatagramConn(&wq, ep), nil
 }

@@ -35,7 +35,7 @@ func (s *Stack) ListenTCP(port uint16) (net.Listener, error) {
 		if ep != nil {
 			ep.Close()
 		}
-		return nil, fmt.Errorf("netstack: listen on port %d: %w", port, errnoOf(err.String()))
+		return nil, fmt.Errorf("netstack: listen on port %d: %w", port, errnoOf(err))
 	}
 	return l, nil
 }
@@ -103,12 +103,12 @@ func (s *Stack) listenUDP(at netip.AddrPort, broadcast bool) (net.PacketConn, er
 	var wq waiter.Queue
 	ep, err := s.stack.NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, &wq)
 	if err != nil {
-		return nil, fmt.Errorf("netstack: listen for datagrams on port %d: %w", at.Port(), errnoOf(err.String()))
+		return nil, fmt.Errorf("netstack: listen for datagrams on port %d: %w", at.Port(), errnoOf(err))
 	}
 	ep.SocketOptions().SetBroadcast(broadcast)
 	if err := ep.Bind(fullAddress(at)); err != nil {
 		ep.Close()
-		return nil, fmt.Errorf("netstack: listen for datagrams on port %d: %w", at.Port(), errnoOf(err.String()))
+		return nil, fmt.Errorf("netstack: listen for datagrams on port %d: %w", at.Port(), errnoOf(err))
 	}
 	return gonet.NewUDPConn(&wq, ep), nil
 }
