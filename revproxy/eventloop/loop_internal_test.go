@@ -57,3 +57,51 @@ func TestTimers(t *testing.T) {
 		}
 	}
 }
+
+// TestRestMissesNothing: whatever a wait leaves behind, the next event ends the next.
+func TestRestMissesNothing(t *testing.T) {
+	t.Parallel()
+	l, err := newLoop(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	events := make([]unix.EpollEvent, 4)
+	happen := func() {
+		one := [8]byte{1}
+		if _, err := unix.Write(l.wake, one[:]); err != nil {
+			t.Error(err)
+		}
+	}
+	r := l.rest
+	for _, tt := range []struct {
+		name  string
+		until time.Duration
+		first func()
+		want  int
+	}{
+		{"whose time is over", -time.Second, func() {}, 0},
+		{"after one in vain", time.Minute, happen, 1},
+		{"in vain", time.Millisecond, func() {}, 0},
+		{"whose time is over when something happens", -time.Second, happen, 0},
+		{"for what was there before", time.Minute, func() {}, 1},
+		{"with a gate that others left open", time.Minute, func() {
+			r.step(0)
+			happen()
+			glance(l.poll, events) // gone before the look
+			if r.step(0) {
+				t.Error("something was found where nothing is")
+			}
+			happen()
+		}, 1},
+		{"for an event of another thread", time.Minute, func() { go happen() }, 1},
+	} {
+		tt.first()
+		if n := r.wait(events, time.Now().Add(tt.until)); n != tt.want {
+			t.Errorf("a wait %s: %d events, want %d", tt.name, n, tt.want)
+		}
+		if r.open {
+			t.Errorf("a wait %s leaves the gate open: every event wakes the runtime", tt.name)
+		}
+	}
+}

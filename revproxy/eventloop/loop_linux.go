@@ -12,14 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// eventsAtOnce is how many sockets a loop asks the kernel for at a time.
-	eventsAtOnce = 256
-	// blocked is how long a loop waits in the kernel before it leaves the waiting to
-	// the runtime, which costs more. So long the scheduler may think that its
-	// processor is in use. A busy loop seldom waits so long.
-	blocked = time.Millisecond
-)
+// eventsAtOnce is how many sockets a loop asks the kernel for at a time.
+const eventsAtOnce = 256
 
 // An Engine is some loops, which run from Open to Close.
 type Engine struct {
@@ -33,18 +27,17 @@ type Engine struct {
 //
 //	      ┌─ what came, who was called, whose time is over ─┐
 //	      ▼                                                 │
-//	run each task until it waits again ──► none left ──► poll: look, then block
-//	                                                     for a moment, then leave
-//	                                                     it to the runtime
+//	run each task until it waits again ──► none left ──► poll: look, then leave
+//	                                                     the waiting to the runtime
 //
 // Polling is edge-triggered, and asks for room to write only while somebody waits
 // for it: a unix socket reports every read of its peer.
 type Loop struct {
 	index int
-	block bool // it may wait in the kernel: others have a processor meanwhile
 	tasks atomic.Int64
 	poll  int // epoll(7)
 	wake  int // eventfd(2), to end a wait
+	rest  *rest
 
 	events  [eventsAtOnce]unix.EpollEvent
 	current *Task   // which runs
@@ -77,7 +70,7 @@ func (e *Engine) Open(n int) (int, error) {
 		n = max(1, runtime.GOMAXPROCS(0)/2)
 	}
 	for len(e.loops) < n {
-		l, err := newLoop(len(e.loops), n < runtime.GOMAXPROCS(0))
+		l, err := newLoop(len(e.loops))
 		if err != nil {
 			e.end()
 			return 0, err
@@ -135,7 +128,7 @@ func (e *Engine) end() {
 	e.loops = nil
 }
 
-func newLoop(index int, block bool) (*Loop, error) {
+func newLoop(index int) (*Loop, error) {
 	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -144,13 +137,13 @@ func newLoop(index int, block bool) (*Loop, error) {
 	if err == nil {
 		err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(wake)})
 	}
-	l := &Loop{index: index, block: block, poll: poll, wake: wake}
+	l := &Loop{index: index, poll: poll, wake: wake}
 	if err == nil {
-		err = unix.SetNonblock(poll, true) // so marked, the runtime can wait for it
+		l.rest, err = newRest(poll)
 	}
 	if err != nil {
 		l.close()
-		return nil, os.NewSyscallError("eventfd, epoll_ctl or fcntl", err)
+		return nil, os.NewSyscallError("eventfd, epoll_create1 or epoll_ctl", err)
 	}
 	return l, nil
 }
@@ -158,6 +151,9 @@ func newLoop(index int, block bool) (*Loop, error) {
 func (l *Loop) close() {
 	unix.Close(l.poll)
 	unix.Close(l.wake)
+	if l.rest != nil {
+		l.rest.close()
+	}
 }
 
 // Index tells the engine's loops apart, from 0.
@@ -290,44 +286,7 @@ func (l *Loop) wait() int {
 			return 0
 		}
 	}
-	if l.block {
-		if n := l.moment(); n > 0 {
-			return n
-		}
-	}
-	return l.rest(until)
-}
-
-// rest leaves the waiting to the runtime. It watches a descriptor of the poll's own
-// for that, and only so long: else it would wake up with every event.
-func (l *Loop) rest(until time.Time) (n int) {
-	fd, err := unix.FcntlInt(uintptr(l.poll), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return l.moment() // no descriptor is left
-	}
-	file := os.NewFile(uintptr(fd), "epoll")
-	defer file.Close()
-	raw, err := file.SyscallConn()
-	if err == nil {
-		err = file.SetReadDeadline(until)
-	}
-	if err != nil {
-		return l.moment()
-	}
-	_ = raw.Read(func(uintptr) bool { // ends with the deadline, or an event
-		n = glance(l.poll, l.events[:])
-		return n > 0
-	})
-	return n
-}
-
-// moment waits in the kernel, but not for long.
-func (l *Loop) moment() int {
-	n, err := unix.EpollWait(l.poll, l.events[:], int(blocked/time.Millisecond))
-	if err != nil {
-		return 0 // interrupted: there are no other errors
-	}
-	return n
+	return l.rest.wait(l.events[:], until)
 }
 
 // timers are the tasks that wait for a time, the earliest first.
