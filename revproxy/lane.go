@@ -30,7 +30,7 @@ type LaneConfig struct {
 	// Off passes every connection to Server as it comes.
 	Off bool
 	// Loops is how many event loops serve connections that are TCP or unix sockets,
-	// or Moving around one; 0 stands for half as many as goroutines can run at once.
+	// or Moving around one; 0 stands for as many as goroutines can run at once.
 	Loops int
 	// Goroutines has a goroutine serve each connection, as it does those that are
 	// no sockets.

@@ -59,15 +59,14 @@ type call struct {
 	conn *Conn
 }
 
-// Open makes n loops; 0 stands for half as many as goroutines can run at once,
-// because the rest of the process wants to run too, and a loop that is asked for
-// more has more to do each time it wakes up. It returns how many there are, also
-// if they were made before.
+// Open makes n loops; 0 stands for as many as goroutines can run at once: a core
+// that others leave free serves whoever waits, and one that rests costs nothing. It
+// returns how many there are, also if they were made before.
 func (e *Engine) Open(n int) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if n == 0 {
-		n = max(1, runtime.GOMAXPROCS(0)/2)
+		n = runtime.GOMAXPROCS(0)
 	}
 	for len(e.loops) < n {
 		l, err := newLoop(len(e.loops))
