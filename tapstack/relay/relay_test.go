@@ -290,8 +290,9 @@ func testRelayWithoutCloseWrite(t *testing.T, by relayer) {
 	}
 	server.Close()
 	readAll(t, client, []byte("answer"))
-	if got := <-out; got.err != nil || got.First != relay.SideA || got.BToA != 6 {
-		t.Fatalf("Relay = %+v; want 6 bytes, side a first", got)
+	// Nobody sees that a has ended, so b may be seen to end first.
+	if got := <-out; got.err != nil || got.BToA != 6 {
+		t.Fatalf("Relay = %+v; want 6 bytes", got)
 	}
 }
 
