@@ -61,7 +61,6 @@ type laneConn struct {
 	state    atomic.Int32
 	task     *eventloop.Task // nil: a goroutine of its own
 	socket   *eventloop.Conn // accepted, or within it, while there is a task
-	holder   Moving          // what the socket is within; nil: nothing
 
 	b         *laneBuffers // nil while idle
 	n         int          // how much of b.in is filled

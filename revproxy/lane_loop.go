@@ -121,22 +121,26 @@ func (l *loops) close() {
 }
 
 // A Moving is a connection around another one, for which another on the same socket
-// can be put there: so it comes to an event loop, and back. Whoever reads and writes
-// calls Move, between two calls.
+// can be put there: so it comes to an event loop, and back. Others may be between the
+// two. Whoever reads and writes calls Move, between two calls, and not while anybody
+// calls Close.
 type Moving interface {
 	net.Conn
+	// Inner is the connection that is next to it.
 	Inner() net.Conn
+	// Move puts a connection in the place of the innermost; it has no deadlines yet. A
+	// Moving that was closed before, and whose Close does nothing any more, closes it.
 	Move(to net.Conn)
 }
 
-// innermost is the connection in all that is around it, and what is next to it.
-func innermost(c net.Conn) (inner net.Conn, holder Moving) {
+// innermost is the connection in all that is around it.
+func innermost(c net.Conn) net.Conn {
 	for {
 		m, ok := c.(Moving)
 		if !ok {
-			return c, holder
+			return c
 		}
-		c, holder = m.Inner(), m
+		c = m.Inner()
 	}
 }
 
@@ -146,8 +150,7 @@ func (c *laneConn) enter() bool {
 	if len(l.loops.lines) == 0 {
 		return false
 	}
-	inner, _ := innermost(c.accepted)
-	if !eventloop.Takes(inner) {
+	if !eventloop.Takes(innermost(c.accepted)) {
 		return false
 	}
 	l.running.Add(1)
@@ -160,9 +163,7 @@ func (c *laneConn) enter() bool {
 
 func (c *laneConn) serveOnLoop(t *eventloop.Task) {
 	defer c.lane.running.Done()
-	var inner net.Conn
-	inner, c.holder = innermost(c.accepted)
-	socket, err := t.Take(inner)
+	socket, err := t.Take(innermost(c.accepted))
 	if err != nil {
 		_ = c.accepted.Close()
 		c.lane.forget(c)
@@ -184,9 +185,9 @@ func (c *laneConn) serveOnLoop(t *eventloop.Task) {
 func (c *laneConn) replace(conn net.Conn) bool {
 	c.lane.mu.Lock() // others may close it, with the lock
 	defer c.lane.mu.Unlock()
-	switch {
-	case c.holder != nil:
-		c.holder.Move(conn)
+	switch m, around := c.accepted.(Moving); {
+	case around:
+		m.Move(conn)
 	case c.tls != nil:
 		c.accepted, c.under.Conn = conn, conn
 	default:

@@ -23,18 +23,22 @@ func (l *wrappedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &wrappedConn{Conn: c, moved: l.moved}, nil
+	return &wrappedConn{Conn: &wrappedConn{Conn: c}, moved: l.moved}, nil
 }
 
 type wrappedConn struct {
 	net.Conn
-	moved chan net.Conn
+	moved chan net.Conn // nil: it is within another
 }
 
 func (c *wrappedConn) Inner() net.Conn { return c.Conn }
 
 func (c *wrappedConn) Move(to net.Conn) {
-	c.Conn = to
+	if c.moved == nil {
+		c.Conn = to
+		return
+	}
+	c.Conn.(*wrappedConn).Move(to)
 	c.moved <- to
 }
 

@@ -186,7 +186,7 @@ func (c *boundConn) Inner() net.Conn { return c.Conn }
 func (c *boundConn) Move(to net.Conn) {
 	c.bound.mu.Lock()
 	defer c.bound.mu.Unlock()
-	c.Conn = to
+	c.Conn = moved(c.Conn, to)
 }
 
 // SyscallConn is for readers that wait without a buffer.

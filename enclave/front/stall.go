@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/corridor-enclave/corridor/revproxy"
 )
 
 // guardWrites makes writes on accepted connections fail once the client has
@@ -55,8 +57,18 @@ func (c *guardedConn) Inner() net.Conn { return c.Conn }
 
 // Move guards another connection on the same socket, which has no deadline yet.
 func (c *guardedConn) Move(to net.Conn) {
-	c.Conn = to
+	c.Conn = moved(c.Conn, to)
 	c.armed.Store(0)
+}
+
+// moved is c with another connection on its socket as its innermost, or that one itself.
+func moved(c, to net.Conn) net.Conn {
+	m, ok := c.(revproxy.Moving)
+	if !ok {
+		return to
+	}
+	m.Move(to)
+	return c
 }
 
 // SyscallConn is for readers that wait without a buffer. Writes past the guard are

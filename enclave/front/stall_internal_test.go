@@ -1,6 +1,7 @@
 package front
 
 import (
+	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -20,12 +21,13 @@ func (d *deadlines) SetWriteDeadline(time.Time) error {
 	return nil
 }
 
-// TestGuardMoves: a connection that comes in the place of another has no deadline of
-// its, and gets one with the next write.
+// TestGuardMoves: a connection that comes in the place of another, which others may be
+// around, has no deadline of its, and gets one with the next write.
 func TestGuardMoves(t *testing.T) {
 	t.Parallel()
 	first, second := &deadlines{}, &deadlines{}
-	c := &guardedConn{Conn: first, timeout: time.Hour, start: time.Now()}
+	counted := newBound(1, slog.New(slog.DiscardHandler)).admit(first, time.Now())
+	c := &guardedConn{Conn: counted, timeout: time.Hour, start: time.Now()}
 	write := func() {
 		t.Helper()
 		if _, err := c.Write([]byte("x")); err != nil {
@@ -37,7 +39,7 @@ func TestGuardMoves(t *testing.T) {
 	c.Move(second)
 	write()
 	write()
-	if first.set != 1 || second.set != 1 || c.Inner() != net.Conn(second) {
+	if first.set != 1 || second.set != 1 || counted.Inner() != net.Conn(second) {
 		t.Errorf("%d deadlines on the first connection, %d on the second; want 1 and 1", first.set, second.set)
 	}
 }

@@ -29,12 +29,13 @@ const (
 )
 
 // A Conn is a socket on a Loop. It is a net.Conn for the loop's tasks, one at a
-// time. Close, Control, Gone and a look by Quiet are for everybody, and so is Return
-// while no task uses it.
+// time. Close, CloseWrite, Return, Control, Gone and a look by Quiet are for
+// everybody; a task that waits for what is closed or returned is resumed.
 type Conn struct {
 	addresses
-	loop *Loop
-	born int32 // tells it from others that had its descriptor
+	loop    *Loop
+	born    int32 // tells it from others that had its descriptor
+	rebuild func(*os.File) (net.Conn, error)
 
 	mu     sync.Mutex // held while fd is used
 	fd     int
@@ -50,7 +51,7 @@ type Conn struct {
 	writeEnd time.Time   // deadline of Write; zero: none
 }
 
-// Take takes a socket from the runtime: a TCP or unix connection. The
+// Take takes a socket from the runtime: a TCP or unix connection, or a Socket. The
 // connection that it was in is closed then, to the runtime but not to the peer, and its
 // deadlines are gone. After an error the connection is the caller's to close.
 func (t *Task) Take(c net.Conn) (*Conn, error) {
@@ -61,7 +62,10 @@ func (t *Task) Take(c net.Conn) (*Conn, error) {
 	l := t.loop
 	x := &Conn{
 		addresses: addresses{c.LocalAddr(), c.RemoteAddr()},
-		loop:      l, fd: fd, state: writable,
+		loop:      l, fd: fd, state: writable, rebuild: fileConn,
+	}
+	if s, ok := c.(Socket); ok {
+		x.rebuild = s.Rebuild
 	}
 	l.mu.Lock()
 	if n := fd + 1; len(l.conns) < n {
@@ -85,7 +89,7 @@ var errNoSocket = errors.New("eventloop: not a socket")
 // Takes reports whether a connection can be taken, if nothing goes wrong.
 func Takes(c net.Conn) bool {
 	switch c.(type) {
-	case *net.TCPConn, *net.UnixConn:
+	case *net.TCPConn, *net.UnixConn, Socket:
 		return true
 	}
 	return false
@@ -93,16 +97,11 @@ func Takes(c net.Conn) bool {
 
 // detach gives the socket a descriptor of our own, and closes the connection.
 func detach(c net.Conn) (int, error) {
-	var raw syscall.RawConn
-	var err error
-	switch c := c.(type) {
-	case *net.TCPConn:
-		raw, err = c.SyscallConn()
-	case *net.UnixConn:
-		raw, err = c.SyscallConn()
-	default:
+	sc, ok := c.(syscall.Conn)
+	if !ok || !Takes(c) {
 		return 0, errNoSocket
 	}
+	raw, err := sc.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
@@ -322,10 +321,16 @@ func (c *Conn) Return() (net.Conn, error) {
 	}
 	err := unix.EpollCtl(c.loop.poll, unix.EPOLL_CTL_DEL, fd, nil)
 	file := os.NewFile(uintptr(fd), "socket")
-	defer file.Close()
 	if err != nil {
+		file.Close()
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
+	return c.rebuild(file)
+}
+
+// fileConn is Rebuild of what package net knows.
+func fileConn(file *os.File) (net.Conn, error) {
+	defer file.Close()
 	return net.FileConn(file)
 }
 

@@ -32,6 +32,22 @@ func newConn(c *net.UnixConn, local, remote net.Addr) *conn {
 func (c *conn) LocalAddr() net.Addr  { return c.local }
 func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
+// Rebuild makes a connection like this one of a descriptor of its socket, which it
+// owns, also after an error.
+func (c *conn) Rebuild(file *os.File) (net.Conn, error) {
+	defer file.Close()
+	again, err := net.FileConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("simvsock: rebuild a connection: %w", err)
+	}
+	u, ok := again.(*net.UnixConn)
+	if !ok {
+		again.Close()
+		return nil, fmt.Errorf("simvsock: rebuild a connection: a %T is no unix connection", again)
+	}
+	return &conn{UnixConn: u, local: c.local, remote: c.remote}, nil
+}
+
 // A listener is a unix listener whose connections have VSOCK addresses. Close
 // removes the socket's file.
 type listener struct {

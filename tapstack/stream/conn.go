@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // A Conn is one end of a stream. AF_VSOCK can end one direction, or both at once,
@@ -21,10 +22,14 @@ import (
 //	  └────────────────────────┴────────────────────────────────────────────┘
 //
 // It is a net.Conn with CloseWrite, CloseRead, Reset and SyscallConn, and its
-// remote address is the VSOCK peer's.
+// remote address is the VSOCK peer's. No write to the socket is larger than WriteMax.
+//
+// The connection below can be taken to an event loop and back (Inner, Move), which
+// changes none of this; meanwhile there is neither CloseRead nor SyscallConn.
 type Conn struct {
-	net.Conn
-	ended atomic.Bool // our direction has its end
+	below    atomic.Pointer[net.Conn] // others ask it while it moves
+	writeMax int
+	ended    atomic.Bool // our direction has its end
 }
 
 // errNoHalfClose reports a connection that no Transport made.
@@ -32,18 +37,43 @@ var errNoHalfClose = errors.New("stream: the connection has no half-close")
 
 // New returns the stream on a connection that a vsockconn.Transport made. It owns
 // the connection.
-func New(c net.Conn) *Conn { return &Conn{Conn: c} }
+func New(c net.Conn) *Conn {
+	s := &Conn{}
+	if l, ok := c.(interface{ WriteMax() int }); ok {
+		s.writeMax = l.WriteMax()
+	}
+	s.Move(c)
+	return s
+}
+
+// Inner is the connection below.
+func (c *Conn) Inner() net.Conn { return *c.below.Load() }
+
+// Move puts another connection on the same socket below.
+func (c *Conn) Move(to net.Conn) { c.below.Store(&to) }
 
 // Read reads what the peer sent. It returns io.EOF only if the peer ended its
 // direction in order, and syscall.ECONNRESET if it gave up the whole stream.
 func (c *Conn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
+	n, err := c.Inner().Read(b)
 	if err == io.EOF {
 		if reset := c.AtEOF(); reset != nil {
 			err = reset
 		}
 	}
 	return n, err
+}
+
+// Write writes to the peer.
+func (c *Conn) Write(b []byte) (n int, err error) {
+	below := c.Inner()
+	for ; c.writeMax > 0 && len(b)-n > c.writeMax; n += c.writeMax {
+		if some, err := below.Write(b[n : n+c.writeMax]); err != nil {
+			return n + some, err
+		}
+	}
+	some, err := below.Write(b[n:])
+	return n + some, err
 }
 
 // AtEOF says what the end of the stream means to a reader who met it on the
@@ -54,7 +84,7 @@ func (c *Conn) AtEOF() error {
 	}
 	// Nothing is sent: it fails if the peer takes nothing any more, which is
 	// before our own end only so if it gave up.
-	if _, err := c.Conn.Write(nil); err != nil {
+	if _, err := c.Inner().Write(nil); err != nil {
 		return &net.OpError{Op: "read", Net: "vsock", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: syscall.ECONNRESET}
 	}
 	return nil
@@ -62,7 +92,7 @@ func (c *Conn) AtEOF() error {
 
 // CloseWrite tells the peer that nothing follows.
 func (c *Conn) CloseWrite() error {
-	half, ok := c.Conn.(interface{ CloseWrite() error })
+	half, ok := c.Inner().(interface{ CloseWrite() error })
 	if !ok {
 		return errNoHalfClose
 	}
@@ -72,7 +102,7 @@ func (c *Conn) CloseWrite() error {
 
 // CloseRead refuses what the peer still sends.
 func (c *Conn) CloseRead() error {
-	half, ok := c.Conn.(interface{ CloseRead() error })
+	half, ok := c.Inner().(interface{ CloseRead() error })
 	if !ok {
 		return errNoHalfClose
 	}
@@ -80,11 +110,11 @@ func (c *Conn) CloseRead() error {
 }
 
 // Reset closes the stream such that the peer's reads fail.
-func (c *Conn) Reset() error { return c.Conn.Close() }
+func (c *Conn) Reset() error { return c.Close() }
 
 // SyscallConn is the socket. Who reads it has to ask AtEOF at its end.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
-	s, ok := c.Conn.(syscall.Conn)
+	s, ok := c.Inner().(syscall.Conn)
 	if !ok {
 		return nil, errors.ErrUnsupported
 	}
@@ -95,14 +125,9 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 // keeps to the order above.
 func (c *Conn) Socketed() {}
 
-// WriteMax is the limit of the connection below: the most bytes that one write to
-// its socket may have, or 0.
-func (c *Conn) WriteMax() int {
-	if l, ok := c.Conn.(interface{ WriteMax() int }); ok {
-		return l.WriteMax()
-	}
-	return 0
-}
+// WriteMax is the most bytes that one write to the socket may have, or 0. Who writes
+// past Write has to keep to it.
+func (c *Conn) WriteMax() int { return c.writeMax }
 
 // Unused reports whether the peer has neither sent nor ended anything, without
 // waiting: a stream that was kept ready may have been closed meanwhile.
@@ -115,3 +140,21 @@ func (c *Conn) Unused() bool {
 	err = raw.Control(func(fd uintptr) { unused = nothingYet(int(fd)) })
 	return err == nil && unused
 }
+
+// Close closes the connection below.
+func (c *Conn) Close() error { return c.Inner().Close() }
+
+// LocalAddr is ours.
+func (c *Conn) LocalAddr() net.Addr { return c.Inner().LocalAddr() }
+
+// RemoteAddr is the VSOCK peer's.
+func (c *Conn) RemoteAddr() net.Addr { return c.Inner().RemoteAddr() }
+
+// SetDeadline sets both deadlines.
+func (c *Conn) SetDeadline(t time.Time) error { return c.Inner().SetDeadline(t) }
+
+// SetReadDeadline sets when a Read has waited too long.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.Inner().SetReadDeadline(t) }
+
+// SetWriteDeadline sets when a Write has waited too long.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.Inner().SetWriteDeadline(t) }

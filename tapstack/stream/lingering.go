@@ -26,6 +26,13 @@ type Halved interface {
 	Reset() error
 }
 
+// A moving connection is one below which another on the same socket can be put; a Conn
+// is one.
+type moving interface {
+	Inner() net.Conn
+	Move(to net.Conn)
+}
+
 // A Lingering is a connection whose Close is an end, not a reset, for servers and
 // clients such as net/http's, which know Close only and not the order in which a
 // stream ends: it ends our direction, and closes the connection when the peer has
@@ -89,11 +96,25 @@ func (c *Lingering) Close() error {
 		return c.conn.Close()
 	}
 	// Whoever reads or writes now is woken.
-	if err := c.conn.SetDeadline(time.Unix(1, 0)); err != nil {
+	rest, err := offLoop(c.Inner())
+	if err != nil {
 		return c.conn.Close()
 	}
-	c.all.Go(c.linger)
+	if err := rest.SetDeadline(time.Unix(1, 0)); err != nil {
+		_ = rest.Close()
+		return c.conn.Close()
+	}
+	c.all.Go(func() { c.linger(rest) })
 	return nil
+}
+
+// offLoop is a connection as goroutines can use it. To the loop that it was on it is
+// closed.
+func offLoop(c net.Conn) (net.Conn, error) {
+	if l, ok := c.(interface{ Return() (net.Conn, error) }); ok {
+		return l.Return()
+	}
+	return c, nil
 }
 
 // Reset closes the connection such that the peer's reads fail.
@@ -105,16 +126,42 @@ func (c *Lingering) Reset() error {
 	return c.conn.Reset()
 }
 
-// linger drops what the peer still sends, until it ends.
-func (c *Lingering) linger() {
-	defer c.conn.Close()
+// linger drops what the peer still sends, until it ends. It owns rest, which is the
+// connection below, or was taken from there.
+func (c *Lingering) linger(rest net.Conn) {
+	end := func() {
+		_ = rest.Close()
+		_ = c.conn.Close()
+	}
+	defer end()
 	// A timer and no deadline: the owner may still set one of its own.
-	timer := time.AfterFunc(lingerTimeout, func() { c.conn.Close() })
+	timer := time.AfterFunc(lingerTimeout, end)
 	defer timer.Stop()
 	c.reading <- struct{}{}
-	if c.conn.SetReadDeadline(time.Time{}) == nil {
+	if rest.SetReadDeadline(time.Time{}) == nil {
 		// Neither what comes nor why it ends matters to anybody.
-		_, _ = io.Copy(io.Discard, io.LimitReader(c.conn, lingerBytes))
+		_, _ = io.Copy(io.Discard, io.LimitReader(rest, lingerBytes))
+	}
+}
+
+// Inner is the socket, or what is in its place.
+func (c *Lingering) Inner() net.Conn {
+	if m, ok := c.conn.(moving); ok {
+		return m.Inner()
+	}
+	return c.conn
+}
+
+// Move puts another connection on the same socket in the place of Inner, which must be
+// below a Conn: on an event loop, or off it. Close takes it off by its
+// Return() (net.Conn, error). Whoever reads and writes calls Move, between two calls,
+// and nobody Close meanwhile.
+func (c *Lingering) Move(to net.Conn) {
+	if m, ok := c.conn.(moving); ok {
+		m.Move(to)
+	}
+	if c.closing.Load() {
+		_ = to.Close() // it was between the two
 	}
 }
 

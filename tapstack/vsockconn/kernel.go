@@ -149,6 +149,16 @@ func (c *conn) WriteMax() int { return kernelWriteMax }
 func (c *conn) LocalAddr() net.Addr  { return c.local }
 func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
+// Rebuild makes a connection like this one of a descriptor of its socket, which it
+// owns, also after an error.
+func (c *conn) Rebuild(file *os.File) (net.Conn, error) {
+	raw, err := fileConn(file, c.local, c.remote)
+	if err != nil {
+		return nil, fmt.Errorf("vsockconn: rebuild the connection to %s: %w", c.remote, err)
+	}
+	return &conn{rawConn: raw, local: c.local, remote: c.remote}, nil
+}
+
 // toAddr turns an address of package vsock into ours; one of another kind
 // becomes that of nobody.
 func toAddr(a net.Addr) Addr {
