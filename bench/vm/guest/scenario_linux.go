@@ -26,6 +26,7 @@ func scenario(ctx context.Context, r *reporter) {
 		return nil, addAddress("lo:1", [4]byte{203, 0, 113, 10})
 	})
 	r.step("vsock", func() (values, error) { return echo(ctx, vsock) })
+	r.step("vsock on a loop", func() (values, error) { return loops(ctx, vsock) })
 	r.step("outside", func() (_ values, err error) {
 		if c.origin, err = startOrigin(); err != nil {
 			return nil, err
@@ -43,6 +44,7 @@ func scenario(ctx context.Context, r *reporter) {
 	r.step("enclave", func() (values, error) { return c.startEnclave(ctx) })
 	r.step("request", func() (values, error) { return nil, c.untilAnswered(ctx) })
 	r.step("streams", func() (values, error) { return c.streams(ctx) })
+	r.step("streams on loops", func() (values, error) { return c.onLoops(ctx) })
 	r.step("namespaces", func() (values, error) { return c.apart() })
 	r.step("egress", func() (values, error) { return c.fetch(ctx, "/bytes?n=16777216", 16<<20) })
 	r.step("proof", func() (values, error) { return c.verified(ctx, module) })
