@@ -13,6 +13,9 @@ import (
 // batchRoom is what a Batched holds at most: a batch of whole TLS records.
 const batchRoom = batchSize + batchSize/16
 
+// leastTaken is how much of a batch a client has to take within one write deadline.
+const leastTaken = 4 << 10
+
 // A Batched is a connection that can hold what is written to it, to send it by one
 // system call. Below TLS that is what many records take otherwise.
 type Batched struct {
@@ -66,8 +69,8 @@ func (b *Batched) send() error {
 	for {
 		n, err := b.Conn.Write(rest)
 		// Whoever guards writes by deadlines means clients that take nothing. A batch
-		// is more than a slow one takes until then.
-		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		// is more than a slow one takes until then; a byte at a time is nothing, too.
+		if n < leastTaken || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 		rest = rest[n:]
