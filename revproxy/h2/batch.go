@@ -60,9 +60,9 @@ func (b *batch) write(w io.Writer) error {
 }
 
 // release gives back what was sent.
-func (b *batch) release(to *chunks) {
+func (b *batch) release(to *sender) {
 	for _, k := range b.chunks {
-		to.put(k)
+		to.takeBack(k)
 	}
 	for _, k := range b.parts {
 		k.busy = false

@@ -32,10 +32,10 @@
 // Upgrade: h2c, http.CloseNotifier, and the timeouts ReadTimeout and WriteTimeout of
 // http.Server, which would bound the whole of a request or answer.
 //
-// What a client can have us keep is bounded: answers of a connection by sendTotal, and
-// for each stream by a chunk and what its handler fills until it waits (holdChunks),
-// request bodies by the windows, header lists by
-// MaxHeaderBytes, control frames by maxPending, handlers by MaxConcurrentStreams
-// whatever was reset (CVE-2023-44487, CVE-2025-8671), and frames that bring nothing
-// by maxVain.
+// What a client can have us keep is bounded: answers of a connection by lendTotal, 2 MiB,
+// and a chunk of 16 KiB for each stream; request bodies by the connection's window, 1 MiB;
+// header lists by MaxHeaderBytes; control frames by maxPending; handlers by
+// MaxConcurrentStreams, whatever was reset (CVE-2023-44487, CVE-2025-8671); and frames
+// that bring nothing by maxVain. A connection without streams holds no chunk and
+// has no writer: with TLS some 26 KB, of which 8 are the reader's stack and 8 are TLS's.
 package h2

@@ -12,6 +12,9 @@ import (
 // those that its size takes.
 const maxContinuations = 16
 
+// readAhead is how much of small frames is read at once. Every connection has it.
+const readAhead = 1 << 10
+
 // A reader reads frames. What it returns is valid until it reads the next.
 type reader struct {
 	from    *bufio.Reader
@@ -34,7 +37,7 @@ type fieldList struct {
 }
 
 func newReader(from io.Reader, limit uint32) *reader {
-	r := &reader{from: bufio.NewReader(from), limit: limit}
+	r := &reader{from: bufio.NewReaderSize(from, readAhead), limit: limit}
 	r.decoder = hpack.NewDecoder(headerTableSize, r.field)
 	r.decoder.SetMaxStringLength(int(limit))
 	return r

@@ -166,7 +166,7 @@ func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var written atomic.Int64
-		failed := make(chan error, 100)
+		failed := make(chan error, 250)
 		c := dial(t, setup{hush: true}, func(w http.ResponseWriter, _ *http.Request) {
 			for {
 				n, err := w.Write(make([]byte, 4096))
@@ -177,15 +177,15 @@ func TestSlowReader(t *testing.T) {
 				}
 			}
 		})
-		for id := range uint32(100) {
+		for id := range uint32(250) {
 			c.ask(2*id+1, end, get("GET", "/")...)
 		}
 		synctest.Wait()
-		if n := written.Load(); n > 65535+100*6*16384 {
+		if n := written.Load(); n > 65535+2<<20+250<<14 {
 			t.Errorf("%d bytes were taken for a client that takes 65535", n)
 		}
 		c.conn.Close()
-		for range 100 {
+		for range 250 {
 			if err := <-failed; err == nil {
 				t.Error("a handler wrote everything")
 			}

@@ -126,19 +126,36 @@ func write[T []byte | string](w *response, p T) (int, error) {
 			}
 			w.full, w.last = append(w.full, w.last), nil
 		}
-		if len(w.full) >= holdChunks {
-			if err := w.send(); err != nil {
+		if w.last == nil {
+			if err := w.next(); err != nil {
 				return n, err
 			}
-		}
-		if w.last == nil {
-			w.last = w.stream.conn.server.chunks.get()
 		}
 		k := copy(w.last.bytes[w.last.w:], p[n:])
 		w.last.w += k
 		n += k
 	}
 	return len(p), nil
+}
+
+// next takes a chunk to fill. While the connection has lent as many as it likes, what
+// was written before has to be sent first.
+func (w *response) next() error {
+	st, c := w.stream, w.stream.conn
+	if n := len(w.full); n >= holdChunks || n > 0 && c.lentAll() {
+		if err := w.send(); err != nil {
+			return err
+		}
+	}
+	if c.lentAll() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if st.awaitRoom(); st.gone {
+			return st.err
+		}
+	}
+	w.last = c.lend()
+	return nil
 }
 
 func (w *response) mayWrite(n int) error {
@@ -189,12 +206,7 @@ func (w *response) send() error {
 		w.discard()
 	}
 	for i, k := range w.full {
-		for !st.gone && st.crowded() {
-			if c.push(true); !st.gone && st.crowded() {
-				st.room.Wait()
-			}
-		}
-		if st.gone {
+		if st.awaitRoom(); st.gone {
 			w.full = w.full[i:]
 			w.discard()
 			return st.err
@@ -212,7 +224,7 @@ func (w *response) send() error {
 // discard drops what was not handed over.
 func (w *response) discard() {
 	for _, k := range w.full {
-		w.stream.conn.server.chunks.put(k)
+		w.stream.conn.takeBack(k)
 	}
 	w.full = w.full[:0]
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/net/http2/hpack"
 )
@@ -12,9 +13,9 @@ const (
 	// batchSize is how much is sent at once: eight full records of TLS.
 	batchSize = 8 * frameSize
 	// sendStream is how many chunks of a stream may wait, besides those that its
-	// handler fills, unless sendTotal of the connection do: then one.
+	// handler fills, unless the connection has lent lendTotal: then it has one.
 	sendStream = 4
-	sendTotal  = 64
+	lendTotal  = 128
 	// maxPending is how many bytes of HEADERS and control frames may wait until the
 	// client's frames are left unread.
 	maxPending = 64 << 10
@@ -70,14 +71,14 @@ type sender struct {
 	conn    *conn
 	encoder *hpack.Encoder
 	block   bytes.Buffer
-	out     []byte // HEADERS and control frames, in the order in which they are sent
-	window  int64  // of the connection
-	initial int64  // window of new streams
-	queued  int    // chunks
-	ring    ring   // streams with something that may be sent
-	sending bool   // somebody does
-	handed  bool   // it is the writer's turn
-	writer  bool   // it runs
+	out     []byte       // HEADERS and control frames, in the order in which they are sent
+	window  int64        // of the connection
+	initial int64        // window of new streams
+	lent    atomic.Int64 // chunks, to handlers and to what waits or is being sent
+	ring    ring         // streams with something that may be sent
+	sending bool         // somebody does
+	handed  bool         // it is the writer's turn
+	writer  bool         // it runs
 	turn    sync.Cond
 	pressed sync.Cond // of the reader, until out is taken
 	batch   batch     // whose turn it is
@@ -91,10 +92,36 @@ func (s *sender) init(c *conn) {
 	s.turn.L, s.pressed.L = &c.mu, &c.mu
 }
 
+// lend gives a chunk to a handler.
+func (s *sender) lend() *chunk {
+	s.lent.Add(1)
+	return s.conn.server.chunks.get()
+}
+
+func (s *sender) takeBack(k *chunk) {
+	s.lent.Add(-1)
+	s.conn.server.chunks.put(k)
+}
+
+// lentAll reports whether the connection's streams have as many chunks as they may
+// without waiting for each other. Each may have one in any case: what its client does
+// not take must not stop the others.
+func (s *sender) lentAll() bool { return s.lent.Load() >= lendTotal }
+
 // crowded reports whether a stream has to wait until something was sent.
 func (st *stream) crowded() bool {
 	n := len(st.queue)
-	return n >= sendStream || n > 0 && st.conn.queued >= sendTotal
+	return n >= sendStream || n > 0 && st.conn.lentAll()
+}
+
+// awaitRoom waits for room for one more chunk, or for the stream's end. The connection's
+// mutex is held.
+func (st *stream) awaitRoom() {
+	for !st.gone && st.crowded() {
+		if st.conn.push(true); !st.gone && st.crowded() {
+			st.room.Wait()
+		}
+	}
 }
 
 // queue adds a chunk to a stream, or its content to the last.
@@ -102,12 +129,11 @@ func (s *sender) queue(st *stream, k *chunk) {
 	if n := len(st.queue); n > 0 {
 		if last := st.queue[n-1]; last.room() >= k.w-k.r {
 			last.w += copy(last.bytes[last.w:], k.bytes[k.r:k.w])
-			s.conn.server.chunks.put(k)
+			s.takeBack(k)
 			return
 		}
 	}
 	st.queue = append(st.queue, k)
-	s.queued++
 	s.enlist(st)
 }
 
@@ -186,15 +212,17 @@ func (s *sender) push(inline bool) {
 	s.turn.Signal()
 }
 
-// write sends whenever it is its turn, until there is nothing more.
+// write sends whenever it is its turn, until there is no stream any more: an idle
+// connection has no writer.
 func (s *sender) write() {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
 	for {
-		for !s.handed && !s.conn.closed {
+		for !s.handed && !s.conn.closed && len(s.conn.streams) > 0 {
 			s.turn.Wait()
 		}
-		if s.conn.closed {
+		if s.conn.closed || !s.handed {
+			s.writer = false
 			return
 		}
 		for s.sendOnce() {
@@ -211,7 +239,7 @@ func (s *sender) sendOnce() bool {
 	s.conn.mu.Unlock()
 	err := s.batch.send(s.conn)
 	s.conn.mu.Lock()
-	s.batch.release(&s.conn.server.chunks)
+	s.batch.release(s)
 	if err != nil {
 		s.conn.failLocked(err)
 		return false
@@ -271,7 +299,6 @@ func (s *sender) take(st *stream) int {
 	if whole {
 		st.queue[0] = nil
 		st.queue = st.queue[1:]
-		s.queued--
 		b.chunks = append(b.chunks, k)
 		st.room.Signal()
 	} else {

@@ -169,8 +169,7 @@ func (c *conn) drop(st *stream, err error) {
 	st.gone, st.err = true, err
 	delete(c.streams, st.id)
 	for _, k := range st.queue {
-		c.queued--
-		c.server.chunks.put(k)
+		c.takeBack(k)
 	}
 	st.queue = nil
 	for _, t := range st.late {
@@ -188,6 +187,7 @@ func (c *conn) drop(st *stream, err error) {
 	if len(c.streams) == 0 && !c.closed {
 		c.idle = time.Since(c.started)
 		c.state(http.StateIdle)
+		c.turn.Signal() // to the writer
 		c.leave()
 		c.arm()
 	}
