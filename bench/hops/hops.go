@@ -97,6 +97,13 @@ func requestLoads(connections ...int) []report.Load {
 	return loads
 }
 
+// bodyLoad is a closed loop of answers of so many KiB, driven by wrk.
+func bodyLoad(kib int64, connections int) report.Load {
+	l := requestLoads(connections)[0]
+	l.Name, l.BodyBytes = fmt.Sprintf("%d KiB on %s", kib, l.Name), kib<<10
+	return l
+}
+
 // openLoad is so many requests a second, at the times of independent users, whatever
 // becomes of them. Its latency is what users wait.
 func openLoad(rate float64, mode report.Mode) report.Load {

@@ -29,7 +29,7 @@ func generatorHop() Hop {
 func proxyHop() Hop {
 	return Hop{
 		Name: "proxy", About: "a reverse proxy and nothing else, plain HTTP", Baseline: "tuned",
-		Loads: append(requestLoads(16, 128), openLoad(1000, "")),
+		Loads: append(requestLoads(16, 128), openLoad(1000, ""), bodyLoad(64, 16)),
 		Variants: []Variant{
 			{"direct", false, direct},
 			{"corridor", true, func(s *Setup) error { return s.proxy(servers.Corridor) }},

@@ -177,7 +177,7 @@ func failed(s report.Sample, c cell, err error) report.Sample {
 // requests drives a closed loop of requests. Anything but 2xx for all of them is a
 // failure: then the figures are of something else.
 func (d drivers) requests(ctx context.Context, c cell, duration time.Duration, s *report.Sample) error {
-	load := loadgen.Load{URL: c.running.URL, Connections: c.result.Load.Connections, Duration: duration, Insecure: true, Fresh: c.result.Load.Mode == report.NewConnections}
+	load := loadgen.Load{URL: c.running.Asked(c.result.Load), Connections: c.result.Load.Connections, Duration: duration, Insecure: true, Fresh: c.result.Load.Mode == report.NewConnections}
 	drive := map[string]func(context.Context, string, loadgen.Load) (loadgen.Result, error){
 		"wrk": loadgen.Wrk, "bombardier": loadgen.Bombardier, "baton": loadgen.Baton, "hey": loadgen.Hey,
 	}[c.result.Load.Generator]
