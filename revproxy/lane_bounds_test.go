@@ -4,12 +4,16 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,6 +93,37 @@ func TestLaneLeavesOddities(t *testing.T) {
 	<-heads
 	if head := <-heads; !strings.Contains(head, "Content-Length: 10\r\n") || lane.Taken() != 1 {
 		t.Errorf("%q, %d taken", head, lane.Taken())
+	}
+}
+
+// A connection to the app is kept after an answer of any length.
+func TestLaneKeepsConnectionsWithBodies(t *testing.T) {
+	t.Parallel()
+	var opened atomic.Int32
+	app := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := strconv.Atoi(r.URL.Path[1:])
+		w.Header().Set("Content-Length", r.URL.Path[1:])
+		_, _ = w.Write(make([]byte, n))
+	}))
+	app.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	app.Start()
+	t.Cleanup(app.Close)
+	p := newProxy(t, app.URL, nil)
+	front, _ := inLane(t, p, p, nil)
+	c := dial(t, front)
+	for _, size := range []int{12, 5000, 20_000, 65_536, 81_920, 1 << 20, 12} {
+		for range 2 {
+			if got := len(body(t, speak(t, c, fmt.Sprintf("GET /%d HTTP/1.1\r\nHost: x\r\n\r\n", size)))); got != size {
+				t.Errorf("%d bytes of %d", got, size)
+			}
+		}
+	}
+	if n := opened.Load(); n != 1 {
+		t.Errorf("%d connections to the app", n)
 	}
 }
 

@@ -150,14 +150,14 @@ func (c *Conn) waits(t *Task, wanted state) {
 func (c *Conn) Gone() bool { return c.closed.Load() || c.hup.Load() }
 
 // Quiet reports whether the peer has neither said nor ended anything that was not
-// read. With look the kernel is asked, and then it is for everybody; without, what
-// it has told the loop counts.
+// read. With look the kernel is asked, and then it is for everybody; without, only if
+// what it has told the loop leaves that open, as a read that filled its buffer does.
 func (c *Conn) Quiet(look bool) bool {
 	if c.Gone() {
 		return false
 	}
-	if !look {
-		return c.state&readable == 0
+	if !look && c.state&readable == 0 {
+		return true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
