@@ -105,11 +105,17 @@ func (d *delayedAcks) hold(at *ackPlace, p *stack.PacketBuffer) {
 	}
 }
 
-// supersede drops what is held if p says the same and more, and else returns it.
+// supersede drops what is held if p says the same and more, and else returns it. One that
+// says the same and no more counts: it is a duplicate (RFC 5681, section 3.2), or has
+// another window.
 func (d *delayedAcks) supersede(at *ackPlace, p *stack.PacketBuffer, t header.TCP) (before *stack.PacketBuffer) {
 	old := at.held
 	at.held = nil
 	if old == nil || !sameFlow(old, p) || t.Flags()&header.TCPFlagAck == 0 {
+		return old
+	}
+	if was := ackNumber(old); was == t.AckNumber() && p.Data().Size() == 0 && t.Flags() == header.TCPFlagAck {
+		at.acked = was
 		return old
 	}
 	if at.luck++; at.luck == ackLuck {
@@ -118,6 +124,10 @@ func (d *delayedAcks) supersede(at *ackPlace, p *stack.PacketBuffer, t header.TC
 	d.spared++
 	old.DecRef()
 	return nil
+}
+
+func ackNumber(p *stack.PacketBuffer) uint32 {
+	return header.TCP(p.TransportHeader().Slice()).AckNumber()
 }
 
 // sameFlow compares the ends: there may be flows of one hash.
@@ -147,7 +157,7 @@ func (d *delayedAcks) tick(late []*stack.PacketBuffer) []*stack.PacketBuffer {
 			continue
 		}
 		late = append(late, at.held)
-		at.acked = header.TCP(at.held.TransportHeader().Slice()).AckNumber()
+		at.acked = ackNumber(at.held)
 		at.held, at.luck = nil, 0
 		at.patience = min(2*at.patience+1, maxPatience)
 		at.skip = at.patience

@@ -102,18 +102,23 @@ func follow(d *delayedAcks, segments ...said) (held int) {
 }
 
 // TestDelayedAckIsSuperseded by what the flow says next, and by nothing of another
-// flow in its place, which it leaves before.
+// flow in its place, which it leaves before. Duplicates are all told: three of them
+// have a sender repeat what was lost.
 func TestDelayedAckIsSuperseded(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
 		then said
 		left bool // the held one leaves before
+		held bool // the new one is held
 	}{
-		{"a request", said{ack: 200, window: 9, data: 50}, false},
-		{"a later acknowledgement", said{ack: 300, window: 9}, false},
-		{"the end", said{ack: 200, window: 9, flags: header.TCPFlagFin}, false},
-		{"another flow with the same hash", said{port: 5, ack: 200, window: 9, data: 50}, true},
+		{"a request", said{ack: 200, window: 9, data: 50}, false, false},
+		{"a later acknowledgement", said{ack: 300, window: 9}, false, true},
+		{"the end", said{ack: 200, window: 9, flags: header.TCPFlagFin}, false, false},
+		{"a duplicate", said{ack: 200, window: 9}, true, false},
+		{"a duplicate with ranges beyond a gap", said{ack: 200, window: 9, options: 24}, true, false},
+		{"another window", said{ack: 200, window: 8}, true, false},
+		{"another flow with the same hash", said{port: 5, ack: 200, window: 9, data: 50}, true, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -126,9 +131,9 @@ func TestDelayedAckIsSuperseded(t *testing.T) {
 			}
 			p := test.then.packet()
 			defer p.DecRef()
-			before, _ := d.pass(p, hash)
-			if got := before != nil; got != test.left {
-				t.Errorf("it leaves: %v, want %v", got, test.left)
+			before, held := d.pass(p, hash)
+			if got := before != nil; got != test.left || held != test.held {
+				t.Errorf("it leaves: %v, want %v; the next is held: %v, want %v", got, test.left, held, test.held)
 			}
 			if before != nil {
 				before.DecRef()
