@@ -12,10 +12,14 @@ import (
 // else, for those who write several pieces with one call. It returns nil if conn
 // has none, or does more with what is written than to pass it on.
 func WriteSocket(conn net.Conn) syscall.RawConn {
-	switch c := conn.(type) {
-	case interface{ WriteSocket() syscall.RawConn }:
+	if c, ok := conn.(interface{ WriteSocket() syscall.RawConn }); ok {
 		return c.WriteSocket()
-	case syscall.Conn:
+	}
+	return socketOf(conn)
+}
+
+func socketOf(conn net.Conn) syscall.RawConn {
+	if c, ok := conn.(syscall.Conn); ok {
 		if raw, err := c.SyscallConn(); err == nil {
 			return raw
 		}
@@ -34,15 +38,10 @@ func StreamReader(conn net.Conn) io.Reader {
 
 // ReadSocket returns the socket that the Read of conn reads and nothing else, or nil.
 func ReadSocket(conn net.Conn) syscall.RawConn {
-	switch c := conn.(type) {
-	case interface{ ReadSocket() syscall.RawConn }:
+	if c, ok := conn.(interface{ ReadSocket() syscall.RawConn }); ok {
 		return c.ReadSocket()
-	case syscall.Conn:
-		if raw, err := c.SyscallConn(); err == nil {
-			return raw
-		}
 	}
-	return nil
+	return socketOf(conn)
 }
 
 // StreamWriter returns what writes to conn at the least cost: the socket that its

@@ -13,8 +13,9 @@ const (
 	// is held for one to two of it. RFC 9293 (section 3.8.6.3) allows 500 ms, and
 	// Linux waits for 40.
 	ackTick = 4 * time.Millisecond
-	// ackPlaces is how many flows there can be of which acknowledgements are held.
-	ackPlaces = 1024
+	// ackPlaces is how many flows there can be of which acknowledgements are held: a
+	// multiple of queueBuckets, so that who shares a place shares a bucket.
+	ackPlaces = 4 * queueBuckets
 	// ackAtOnce is how much may be received of a flow that was not acknowledged: less
 	// than two full segments (RFC 5681, section 4.2) of an Ethernet.
 	ackAtOnce = 2 * 1448

@@ -85,7 +85,7 @@ func (q *queue) push(p *stack.PacketBuffer, mayWait bool) {
 		idle := len(q.acks.listed) == 0
 		before, held := q.acks.pass(p, hash)
 		if before != nil {
-			q.add(before, hash)
+			q.add(before, hash) // one place, so one bucket
 		}
 		if held {
 			if idle {
@@ -126,10 +126,10 @@ func (q *queue) tick() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.late = q.acks.tick(q.late[:0])
-	for i, p := range q.late {
+	for _, p := range q.late {
 		q.add(p, flowHash(p, q.seed))
-		q.late[i] = nil
 	}
+	clear(q.late)
 	if len(q.acks.listed) > 0 {
 		q.startTicks()
 	}

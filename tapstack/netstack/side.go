@@ -22,14 +22,11 @@ func (s *side) register(wq *waiter.Queue, events waiter.EventMask) {
 	wq.EventRegister(&s.entry)
 }
 
-// wait waits until it is worth to try again. It returns false when the deadline has
-// passed.
-func (s *side) wait() bool {
+// wait waits until it is worth to try again, or the deadline has passed.
+func (s *side) wait() {
 	select {
 	case <-s.ready:
-		return true
 	case <-s.deadline.over():
-		return false
 	}
 }
 

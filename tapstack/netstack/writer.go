@@ -23,11 +23,8 @@ type writer struct {
 }
 
 func newWriter(conn net.Conn, most int, counts *counters) *writer {
-	w := &writer{conn: conn, most: most, counts: counts, vector: make([][]byte, 0, nonblock.MaxPieces)}
-	if raw := tapstack.WriteSocket(conn); raw != nil && nonblock.Possible {
-		w.socket = nonblock.NewWriter(raw)
-	}
-	return w
+	socket, _ := tapstack.StreamWriter(conn).(*nonblock.Writer)
+	return &writer{conn: conn, most: most, counts: counts, socket: socket, vector: make([][]byte, 0, nonblock.MaxPieces)}
 }
 
 // writeAll writes the pieces, however slow, as long as something moves. It changes

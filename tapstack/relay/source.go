@@ -94,18 +94,11 @@ func (s *source) done() {
 // newSink returns what writes to conn at the least cost: its socket, where that is
 // all that its Write leads to.
 func newSink(conn net.Conn) io.Writer {
-	var socket syscall.Conn
-	switch c := conn.(type) {
-	case *net.TCPConn:
-		socket = c
-	case *net.UnixConn:
-		socket = c
-	default:
-		return conn
+	switch conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		if raw, err := conn.(syscall.Conn).SyscallConn(); err == nil && nonblock.Possible {
+			return nonblock.NewWriter(raw)
+		}
 	}
-	raw, err := socket.SyscallConn()
-	if err != nil || !nonblock.Possible {
-		return conn
-	}
-	return nonblock.NewWriter(raw)
+	return conn
 }
