@@ -24,6 +24,9 @@ type Config struct {
 	// Dial is a server outside. Nothing is added about where a request comes from,
 	// and nothing of what the app says about it is taken away.
 	Outward bool
+	// Untold are fields about where a request comes from that the app does not get;
+	// none. What a client says in them is taken away all the same.
+	Untold Fields
 	// Log gets a record of a request that the proxy answers itself, of each Cause at
 	// most one a second, with the number of those that were left out. Access has all.
 	Log *slog.Logger

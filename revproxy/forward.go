@@ -86,8 +86,7 @@ func (p *Proxy) outbound(r *http.Request, x *exchange) *http.Request {
 		countDown(out.Header)
 	}
 	if !p.config.Outward {
-		setForwarding(out.Header, r)
-		out.Header["X-Request-Id"] = []string{x.id}
+		setForwarding(out.Header, r, p.fields, x.id)
 	}
 	via := strings.TrimPrefix(r.Proto, "HTTP/") + " " + p.mark
 	out.Header["Via"] = append(slices.Clip(out.Header["Via"]), via)

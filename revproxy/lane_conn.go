@@ -95,7 +95,7 @@ func newLaneConn(l *Lane, accepted net.Conn) *laneConn {
 	c.client = whoIs(remote)
 	from := originOf(remote, accepted.LocalAddr(), c.tls != nil)
 	c.constant = append(c.constant, "Via: 1.1 "+l.proxy.mark+"\r\n"...)
-	from.constants(func(field, value string) { c.constant = append(c.constant, field+": "+value+"\r\n"...) })
+	from.constants(l.proxy.fields, func(field, value string) { c.constant = append(c.constant, field+": "+value+"\r\n"...) })
 	c.before, c.behind = from.forwarded()
 	c.exchange.init(c)
 	return c

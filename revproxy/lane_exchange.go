@@ -152,10 +152,7 @@ func (e *laneExchange) compose(size int) {
 		out = append(out, "Content-Length: 0\r\n"...)
 	}
 	out = append(out, e.constant...)
-	out = append(append(append(out, "X-Forwarded-Host: "...), req.Host...), "\r\nForwarded: "...)
-	out = append(append(append(out, e.before...), `host="`...), req.Host...)
-	out = append(append(append(out, `";`...), e.behind...), "\r\nX-Request-Id: "...)
-	out = append(append(out, e.id[:]...), "\r\n\r\n"...)
+	out = append(e.appendForwarding(out, req.Host), "\r\n"...)
 	if req.Length < 0 {
 		e.b.out = append(out, e.b.body...)
 	} else {
@@ -165,6 +162,23 @@ func (e *laneExchange) compose(size int) {
 	if e.x.again && (p.config.Retries != 1 || len(p.config.NonIdempotent) > 0) {
 		e.x.mayRepeat(p, string(req.Method), string(req.Target), true)
 	}
+}
+
+// appendForwarding appends what the app is told that is not the same for each request
+// of the connection.
+func (e *laneExchange) appendForwarding(out, host []byte) []byte {
+	tell := e.lane.proxy.fields
+	if tell.has(ForwardedHost) {
+		out = append(append(append(out, "X-Forwarded-Host: "...), host...), "\r\n"...)
+	}
+	if tell.has(Forwarded) {
+		out = append(append(append(append(out, "Forwarded: "...), e.before...), `host="`...), host...)
+		out = append(append(append(out, `";`...), e.behind...), "\r\n"...)
+	}
+	if tell.has(RequestID) {
+		out = append(append(append(out, "X-Request-Id: "...), e.id[:]...), "\r\n"...)
+	}
+	return out
 }
 
 // appendFields appends the fields of some kinds as they are in from, in lines of

@@ -35,7 +35,8 @@ type Counts struct {
 // appended; Max-Forwards of OPTIONS counts down (7.6.2); what a client says
 // about where a request comes from is replaced by what the proxy knows, in
 // X-Forwarded-For, -Host, -Proto, X-Real-IP and Forwarded (RFC 7239), and its
-// X-Request-ID by one of the proxy's. X-Forwarded-Asserted: for is added if the
+// X-Request-ID by one of the proxy's; Config.Untold leaves some of these out.
+// X-Forwarded-Asserted: for is added if the
 // client's address is not that of the connection's peer but what somebody says who
 // passes connections on: RemoteAddr is of IP, and the connection is not. A RemoteAddr that is not an IP address
 // yields no client address: none is claimed. The target is sent byte by byte as
@@ -62,6 +63,7 @@ type Proxy struct {
 	quarantine *quarantine
 	lanes      lanes
 	mark       string // what of Via is ours alone
+	fields     Fields // that the app gets
 	hosts      map[string]bool
 
 	requests, clientGone, clientFaults, appFailures atomic.Uint64
@@ -84,6 +86,7 @@ func New(c Config) (*Proxy, error) {
 		admission:  newAdmission(c),
 		quarantine: newQuarantine(),
 		mark:       name + " (" + rand.Text()[:13] + ")",
+		fields:     AllFields &^ c.Untold,
 		hosts:      make(map[string]bool),
 	}
 	var err error

@@ -93,34 +93,45 @@ func (o origin) forwarded() (before, behind string) {
 	return before, "proto=" + o.scheme
 }
 
-// constants calls set for the fields that do not depend on the host.
-func (o origin) constants(set func(field, value string)) {
-	if o.client != "" {
+// constants calls set for those of the fields that do not depend on the host.
+func (o origin) constants(tell Fields, set func(field, value string)) {
+	if o.client != "" && tell.has(ForwardedFor) {
 		set("X-Forwarded-For", o.client)
+	}
+	if o.client != "" && tell.has(RealIP) {
 		set("X-Real-Ip", o.client)
 	}
-	if o.told {
+	if o.told && tell.has(ofClient) {
 		set(assertedField, "for")
 	}
-	set("X-Forwarded-Proto", o.scheme)
+	if tell.has(ForwardedProto) {
+		set("X-Forwarded-Proto", o.scheme)
+	}
 }
 
 // setForwarding says what the proxy knows about where a request comes from.
-func setForwarding(h http.Header, in *http.Request) {
-	backing := make([]string, 6) // of all the fields: each has one value
+func setForwarding(h http.Header, in *http.Request, tell Fields, id string) {
+	backing := make([]string, 7) // of all the fields: each has one value
 	set := func(field, value string) {
 		backing[0] = value
 		h[field], backing = backing[:1:1], backing[1:]
 	}
 	local, _ := in.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	from := originOf(in.RemoteAddr, local, in.TLS != nil)
-	from.constants(set)
-	before, behind := from.forwarded()
-	if in.Host != "" {
+	from.constants(tell, set)
+	if in.Host != "" && tell.has(ForwardedHost) {
 		set("X-Forwarded-Host", in.Host)
-		before += "host=" + quoted(in.Host) + ";"
 	}
-	set("Forwarded", before+behind)
+	if tell.has(Forwarded) {
+		before, behind := from.forwarded()
+		if in.Host != "" {
+			before += "host=" + quoted(in.Host) + ";"
+		}
+		set("Forwarded", before+behind)
+	}
+	if tell.has(RequestID) {
+		set("X-Request-Id", id)
+	}
 }
 
 // clientIP is the address in a RemoteAddr, if there is one: it may also be a

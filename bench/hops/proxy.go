@@ -34,6 +34,7 @@ func proxyHop() Hop {
 			{"direct", false, direct},
 			{"corridor", true, func(s *Setup) error { return s.proxy(servers.Corridor) }},
 			{"enclave", true, func(s *Setup) error { return s.enclaveAlone("--tls", "off") }},
+			{"enclave-silent", true, func(s *Setup) error { return s.enclaveAlone("--tls", "off", "--forward-fields", "none") }},
 			{"tuned", false, func(s *Setup) error { return s.proxy(servers.Tuned) }},
 			{"default", false, func(s *Setup) error { return s.proxy(servers.Default) }},
 			{"relay", false, func(s *Setup) error { return s.proxy(servers.Relay) }},

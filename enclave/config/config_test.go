@@ -225,11 +225,12 @@ func TestValues(t *testing.T) {
 		{name: "apps", args: []string{"--app", "h2c://a:1", "--app", "http://b"},
 			got: func(c config.Config) any { return c.Apps }, want: []*url.URL{{Scheme: "h2c", Host: "a:1"}, {Scheme: "http", Host: "b"}}},
 		{name: "limits", args: strings.Fields("--serve-host A. --serve-host 10.0.0.1 --max-requests 1 --max-queue 2 --max-client-requests 3 --max-body 4 " +
-			"--queue-timeout 5s --answer-timeout 6s --request-timeout 7s --forward-timeout 8s --fast-lane off --http2 stock --max-app-requests 9 --app-conns 10 --retries 11 --strict-http off --max-connections 12 --app-health /well?x"),
+			"--queue-timeout 5s --answer-timeout 6s --request-timeout 7s --forward-timeout 8s --fast-lane off --http2 stock --max-app-requests 9 --app-conns 10 --retries 11 --strict-http off --max-connections 12 --app-health /well?x --forward-fields forwarded,x-request-id"),
 			got: func(c config.Config) any { return c.Limits }, want: config.Limits{
 				Hosts: []string{"a", "10.0.0.1"}, Requests: 1, Queued: 2, PerClient: 3, Body: 4,
 				QueueTimeout: 5 * time.Second, AnswerTimeout: 6 * time.Second, RequestTimeout: 7 * time.Second, ForwardTimeout: 8 * time.Second,
-				PerApp: 9, Conns: 10, Connections: 12, Retries: 11, Health: "/well?x", StockHTTP2: true}},
+				PerApp: 9, Conns: 10, Connections: 12, Retries: 11, Health: "/well?x", StockHTTP2: true,
+				Untold: revproxy.AllFields &^ (revproxy.Forwarded | revproxy.RequestID)}},
 		{name: "non-idempotent", args: []string{"--nonidempotent", "GET /pay", "--nonidempotent", "* /"},
 			got: func(c config.Config) any { return c.Limits.NonIdempotent }, want: []revproxy.Rule{{Method: "GET", Path: "/pay"}, {Path: "/"}}},
 		{name: "fronts", args: []string{"--front", "tcp:[::1]:0", "--front", "tcp:127.0.0.1:0", "--front", "tcp:127.0.0.1:0"},

@@ -49,6 +49,8 @@ type Limits struct {
 	FastLane bool
 	// StockHTTP2 serves HTTP/2 by net/http.
 	StockHTTP2 bool
+	// Untold are the fields about where a request comes from that the app is not told.
+	Untold revproxy.Fields
 	// Strict refuses HTTP/1 that can be understood in more than one way.
 	Strict bool
 }
@@ -69,6 +71,7 @@ type limits struct {
 	health                       *string
 	accessEvery                  *int
 	fastLane, stockHTTP2, strict *bool
+	untold                       *revproxy.Fields
 }
 
 func (l *limits) declare(s *settings.Set) {
@@ -90,6 +93,7 @@ func (l *limits) declare(s *settings.Set) {
 	l.connections = settings.Var(s, "max-connections", "auto", "`number` of connections that clients may have; beyond it the one that has been idle for the longest is closed, or the new one. auto: by memory and open files", parseConnections)
 	l.fastLane = settings.Var(s, "fast-lane", "on", "`on or off`: serve common HTTP/1.1 requests without net/http", settings.OnOff)
 	l.stockHTTP2 = settings.Var(s, "http2", "own", "`own or stock`: who serves HTTP/2, package revproxy/h2 or net/http", parseHTTP2)
+	l.untold = settings.Var(s, "forward-fields", "all", "`fields` that tell the app where a request comes from: all, none, or some of x-forwarded-for, x-forwarded-host, x-forwarded-proto, forwarded, x-real-ip, x-request-id with commas between", parseFields)
 	l.strict = settings.Var(s, "strict-http", "on", "`on or off`: refuse HTTP/1 that can be understood in more than one way, such as lines that end in LF alone", settings.OnOff)
 }
 
@@ -104,6 +108,7 @@ func (l *limits) assemble() Limits {
 		FastLane:    *l.fastLane,
 		StockHTTP2:  *l.stockHTTP2,
 		Strict:      *l.strict,
+		Untold:      *l.untold,
 	}
 }
 
@@ -114,6 +119,12 @@ func parseHTTP2(v string) (stock bool, err error) {
 		return v == "stock", nil
 	}
 	return false, errors.New(`neither "own" nor "stock"`)
+}
+
+// parseFields accepts the fields that the app gets, and returns the others.
+func parseFields(v string) (untold revproxy.Fields, err error) {
+	told, err := revproxy.ParseFields(v)
+	return revproxy.AllFields &^ told, err
 }
 
 // parseCount accepts a number of requests.

@@ -138,6 +138,7 @@ func proxyConfig(cfg Config) revproxy.Config {
 		Retries:               retries,
 		NonIdempotent:         limits.NonIdempotent,
 		HealthPath:            limits.Health,
+		Untold:                limits.Untold,
 	}
 }
 
