@@ -11,9 +11,12 @@ import (
 
 const (
 	// queueLimit is how many bytes may wait for the stream before segments with
-	// payload are made to wait. It is the send buffer of one connection, which then
-	// waits there, not here with a lock in hand.
+	// payload are made to wait. It is more than the send buffer of one connection, which
+	// then waits there, not here with a lock in hand.
 	queueLimit = 4 << 20
+	// quietLimit is where a flow is made to wait of which nothing waits and which has
+	// little to send.
+	quietLimit = 5 << 20
 	// queueHardLimit is where everything else is dropped. It is beyond queueLimit,
 	// so that bulk data does not push out acknowledgements and DNS answers.
 	queueHardLimit = 6 << 20
@@ -70,7 +73,7 @@ func (q *queue) push(p *stack.PacketBuffer, mayWait bool) {
 	hash := flowHash(p, q.seed)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for mayWait && q.opened && q.bytes > queueLimit {
+	for mayWait && q.opened && q.bytes > q.limit(p, hash) {
 		q.room.Wait()
 	}
 	if !q.opened {
@@ -95,6 +98,14 @@ func (q *queue) push(p *stack.PacketBuffer, mayWait bool) {
 		}
 	}
 	q.add(p.IncRef(), hash)
+}
+
+// limit is above how many bytes a packet with payload is made to wait.
+func (q *queue) limit(p *stack.PacketBuffer, hash uint32) int {
+	if q.buckets[uint8(hash)].empty() && cost(p) <= freshQuantum {
+		return quietLimit
+	}
+	return queueLimit
 }
 
 // add queues the packet, with its reference.
@@ -191,7 +202,7 @@ func (q *queue) written(packets []*stack.PacketBuffer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.bytes -= n
-	if q.bytes <= queueLimit {
+	if q.bytes <= quietLimit {
 		q.room.Broadcast()
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"maps"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -80,6 +82,52 @@ func TestQueueCloseLetsSendersGo(t *testing.T) {
 	waiting.Wait()
 	if p.ReadRefs() != 1 {
 		t.Errorf("%d references are held, want the test's own", p.ReadRefs())
+	}
+}
+
+// TestQuietFlowDoesNotWait where bulk of others has to, but for room that is left for
+// what cannot wait.
+func TestQuietFlowDoesNotWait(t *testing.T) {
+	t.Parallel()
+	const bulk, quiet = 1, 2
+	tests := []struct {
+		name       string
+		queued     int // bytes of the bulk flow, at least
+		port, size int
+		waits      bool
+	}{
+		{"bulk", queueLimit, bulk, 1400, true},
+		{"a large packet of a flow of which nothing waits", queueLimit, quiet, 60000, true},
+		{"a small one, where the rest is for what cannot wait", quietLimit, quiet, 1400, true},
+		{"a small one", queueLimit, quiet, 1400, false},
+		{"bulk below the limit", queueLimit / 2, bulk, 60000, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				q := newQueue(new(counters))
+				q.seed = 1 // with which the flows have a bucket each
+				q.open()
+				fill := flowPacket(bulk, 0, 60000)
+				defer fill.DecRef()
+				for q.bytes <= tt.queued {
+					q.push(fill, false)
+				}
+				p := flowPacket(tt.port, 0, tt.size)
+				defer p.DecRef()
+				var pushed atomic.Bool
+				go func() {
+					q.push(p, true)
+					pushed.Store(true)
+				}()
+				synctest.Wait()
+				if pushed.Load() == tt.waits {
+					t.Errorf("it waits: %t, want %t", !pushed.Load(), tt.waits)
+				}
+				q.close()
+			})
+		})
 	}
 }
 
