@@ -39,7 +39,7 @@ const (
 	// What a flow uplink has in flight stands in the queue of the enclave's TAP device,
 	// first come, first served: tun_net_xmit orphans what it queues, so that TCP small
 	// queues do not hold the sender back. With 4 MiB all others waited 2.5 ms there.
-	receiveBuffer = 5 << 19
+	receiveBuffer = 3 << 20
 	// sendBuffer is how much of a flow downlink is made into segments in one go, which
 	// others wait for. It is several times what is in flight on a link that is not busy.
 	sendBuffer = 2 << 20
