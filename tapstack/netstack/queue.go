@@ -30,7 +30,7 @@ const (
 // writer of the stream.
 //
 //	         open                     push    queued, written by the writer
-//	closed ────────► opened ───────►  push    waits above queueLimit (payload)
+//	closed ────────► opened ───────►  push    waits above queueLimit (payload), or quietLimit
 //	       ◄────────                  push    dropped above queueHardLimit
 //	         close   (what is left is dropped; who waits, goes on)
 //
