@@ -27,7 +27,8 @@ const (
 // ofClient are those that have the client's address.
 const ofClient = ForwardedFor | Forwarded | RealIP
 
-var fieldNames = [...]string{"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "x-real-ip", "x-request-id"}
+// FieldNames are the names that ParseFields takes, in the order of the constants.
+const FieldNames = "x-forwarded-for,x-forwarded-host,x-forwarded-proto,forwarded,x-real-ip,x-request-id"
 
 // ParseFields turns names with commas between, in any case, into Fields. "all" and
 // "none" stand alone.
@@ -42,7 +43,7 @@ func ParseFields(names string) (Fields, error) {
 	for name := range strings.SplitSeq(names, ",") {
 		one, ok := fieldOf(strings.TrimSpace(name))
 		if !ok {
-			return 0, fmt.Errorf("%q is neither all nor none nor one or more of %s", name, strings.Join(fieldNames[:], ","))
+			return 0, fmt.Errorf("%q is neither all nor none nor one or more of %s", name, FieldNames)
 		}
 		set |= one
 	}
@@ -50,7 +51,7 @@ func ParseFields(names string) (Fields, error) {
 }
 
 func fieldOf(name string) (Fields, bool) {
-	for i, known := range fieldNames {
+	for i, known := range strings.Split(FieldNames, ",") {
 		if strings.EqualFold(name, known) {
 			return 1 << i, true
 		}

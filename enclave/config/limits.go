@@ -93,7 +93,7 @@ func (l *limits) declare(s *settings.Set) {
 	l.connections = settings.Var(s, "max-connections", "auto", "`number` of connections that clients may have; beyond it the one that has been idle for the longest is closed, or the new one. auto: by memory and open files", parseConnections)
 	l.fastLane = settings.Var(s, "fast-lane", "on", "`on or off`: serve common HTTP/1.1 requests without net/http", settings.OnOff)
 	l.stockHTTP2 = settings.Var(s, "http2", "own", "`own or stock`: who serves HTTP/2, package revproxy/h2 or net/http", parseHTTP2)
-	l.untold = settings.Var(s, "forward-fields", "all", "`fields` that tell the app where a request comes from: all, none, or some of x-forwarded-for, x-forwarded-host, x-forwarded-proto, forwarded, x-real-ip, x-request-id with commas between", parseFields)
+	l.untold = settings.Var(s, "forward-fields", "all", "`fields` that tell the app where a request comes from: all, none, or some of "+revproxy.FieldNames, parseFields)
 	l.strict = settings.Var(s, "strict-http", "on", "`on or off`: refuse HTTP/1 that can be understood in more than one way, such as lines that end in LF alone", settings.OnOff)
 }
 

@@ -50,7 +50,7 @@ type queue struct {
 
 	mu         sync.Mutex
 	more       sync.Cond // for the writer: something waits, or closed
-	room       sync.Cond // for senders: below queueLimit, or closed
+	room       sync.Cond // for senders: below quietLimit, and so perhaps below theirs, or closed
 	opened     bool
 	waiting    int // packets
 	bytes      int // what those cost, and those taken but not yet written
