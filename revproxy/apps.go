@@ -137,7 +137,7 @@ func (a *apps) best(tried map[*member]bool) *member {
 
 // exchange sends a request to an app. x remembers which.
 func (a *apps) exchange(req *http.Request, x *exchange, inform func(int, http.Header) error) (res *http.Response, err error) {
-	err = a.reach(x, func(m *member) (err error) {
+	err = a.reach(x, time.Now(), func(m *member) (err error) {
 		if req.URL.Host = m.host; req.Host == "" {
 			req.Host = m.host
 		}
@@ -149,10 +149,10 @@ func (a *apps) exchange(req *http.Request, x *exchange, inform func(int, http.He
 }
 
 // reach has one app asked, and goes from one to the next until one accepts a
-// connection. x remembers which.
-func (a *apps) reach(x *exchange, ask func(*member) error) error {
+// connection. x remembers which. The patience of apps is counted from begin.
+func (a *apps) reach(x *exchange, begin time.Time, ask func(*member) error) error {
 	var tried map[*member]bool
-	begin, pause := time.Now(), 5*time.Millisecond
+	pause := 5 * time.Millisecond
 	for {
 		m := a.take(tried)
 		if m == nil {

@@ -103,7 +103,7 @@ func (e *laneExchange) keep(clean bool) {
 		e.drop()
 		return
 	}
-	e.line.Keep()
+	e.line.Keep(e.now())
 	e.line = nil
 }
 

@@ -214,7 +214,7 @@ func (c *laneConn) await() bool {
 	if c.state.Load() == stateNew {
 		timeout = c.lane.headerTimeout()
 	}
-	if now := time.Now(); c.idleUntil.Sub(now) < timeout*15/16 {
+	if now := c.now(); c.idleUntil.Sub(now) < timeout*15/16 {
 		c.idleUntil = now.Add(timeout)
 		_ = c.conn.SetReadDeadline(c.idleUntil)
 	}
@@ -225,6 +225,15 @@ func (c *laneConn) await() bool {
 		return c.end()
 	}
 	return true
+}
+
+// now is the time, within what one round of the loop takes: enough for whoever waits,
+// and too coarse to say how long something took.
+func (c *laneConn) now() time.Time {
+	if c.task != nil {
+		return c.task.Now()
+	}
+	return time.Now()
 }
 
 // first reads the first bytes, and takes buffers only when there are some.

@@ -125,7 +125,7 @@ func (e *laneExchange) plain(req *head.Request) bool {
 var ids = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 func (e *laneExchange) reset() {
-	e.begin, e.limit = time.Now(), time.Time{}
+	e.begin, e.limit = e.now(), time.Time{}
 	if t := e.lane.proxy.config.RequestTimeout; t > 0 {
 		e.limit = e.begin.Add(t)
 	}
@@ -201,7 +201,7 @@ func appendFields(to, from []byte, fields []head.Field, wanted func(head.Kind) b
 
 // carry has the app asked, and passes the answer on.
 func (e *laneExchange) carry() outcome {
-	err := e.lane.proxy.apps.reach(&e.x, e.ask)
+	err := e.lane.proxy.apps.reach(&e.x, e.now(), e.ask)
 	if err == nil {
 		return e.deliver()
 	}
@@ -245,7 +245,7 @@ func (e *laneExchange) until(now time.Time, timeout time.Duration) time.Time {
 
 // hear reads more from the app. After a moment of silence the client is watched.
 func (e *laneExchange) hear(p []byte, timeout time.Duration) (int, error) {
-	now := time.Now()
+	now := e.now()
 	if !e.limit.IsZero() && now.After(e.limit) {
 		return 0, os.ErrDeadlineExceeded // an app that never pauses meets no deadline
 	}

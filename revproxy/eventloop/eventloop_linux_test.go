@@ -343,6 +343,29 @@ func TestMindsPeer(t *testing.T) {
 	await(t, ended, "the task")
 }
 
+// What a task waited for came before Now, and Now is not ahead of the clock.
+func TestNowIsBehindWhatCame(t *testing.T) {
+	near, far := pair(t, "unix")
+	defer far.Close()
+	sent := make(chan time.Time, 1)
+	done := run(t, engine(t), func(task *eventloop.Task) {
+		c := take(t, task, near)
+		defer c.Close()
+		begin := task.Now()
+		task.Do(func() {
+			sent <- time.Now()
+			_, _ = far.Write([]byte("x"))
+		})
+		if err := c.Wait(); err != nil {
+			t.Error(err)
+		}
+		if now, was := task.Now(), <-sent; now.Before(was) || now.Before(begin) || now.After(time.Now()) {
+			t.Errorf("sent at %v, and it is %v", was, now)
+		}
+	})
+	await(t, done, "the task")
+}
+
 // TestDoLeavesTheLoop: while one task waits for a goroutine, others go on.
 func TestDoLeavesTheLoop(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ package eventloop
 import (
 	"errors"
 	"net"
+	"time"
 )
 
 // An Engine is for Linux alone.
@@ -33,6 +34,9 @@ type Task struct{}
 
 // Loop returns nil.
 func (t *Task) Loop() *Loop { return nil }
+
+// Now is the time.
+func (t *Task) Now() time.Time { return time.Now() }
 
 // Do calls f.
 func (t *Task) Do(f func()) { f() }

@@ -40,8 +40,9 @@ type Loop struct {
 	rest  *rest
 
 	events  [eventsAtOnce]unix.EpollEvent
-	current *Task   // which runs
-	ready   []*Task // which gave way, and want no more than another turn
+	looked  time.Time // when the kernel last told of events
+	current *Task     // which runs
+	ready   []*Task   // which gave way, and want no more than another turn
 	timers  timers
 
 	mu    sync.Mutex
@@ -162,7 +163,9 @@ func (l *Loop) Index() int { return l.index }
 func (l *Loop) run() {
 	defer l.close()
 	for !l.ended() {
-		for _, event := range l.events[:l.wait()] {
+		n := l.wait()
+		l.looked = time.Now()
+		for _, event := range l.events[:n] {
 			l.happened(event)
 		}
 		l.answer()
@@ -252,12 +255,10 @@ func (l *Loop) answer() {
 	}
 }
 
-// expire resumes tasks whose time is over.
+// expire resumes tasks whose time was over when the loop looked. What is due since is
+// so in the next round.
 func (l *Loop) expire() {
-	if len(l.timers) == 0 {
-		return
-	}
-	now := time.Now()
+	now := l.looked
 	for len(l.timers) > 0 && !l.timers[0].at.After(now) {
 		t := l.timers[0].task
 		switch {

@@ -34,6 +34,11 @@ type Task struct {
 // Loop is where the task runs.
 func (t *Task) Loop() *Loop { return t.loop }
 
+// Now is when the loop last asked the kernel what has come: what the task was resumed
+// for had come by then. It is behind the clock by what the tasks took that ran since, and
+// costs no reading of it.
+func (t *Task) Now() time.Time { return t.loop.looked }
+
 // Do runs f in another goroutine, and waits for its end: for what has to wait.
 func (t *Task) Do(f func()) {
 	go func() {

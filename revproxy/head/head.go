@@ -57,14 +57,30 @@ func (f *Fields) All() []Field { return f.list[:f.n] }
 
 // end finds the empty line at the end of a head, and returns what is behind it.
 func end(b []byte) (size int, v Verdict) {
-	i := bytes.Index(b, []byte("\r\n\r\n"))
+	size = behindEmptyLine(b)
 	switch {
-	case i < 0 && len(b) < MaxBytes:
+	case size == 0 && len(b) < MaxBytes:
 		return 0, Incomplete
-	case i < 0, i+4 > MaxBytes:
+	case size == 0, size > MaxBytes:
 		return 0, Other
 	}
-	return i + 4, Simple
+	return size, Simple
+}
+
+// behindEmptyLine returns what is behind the first line that is empty, and ends as the
+// one before does; 0 if there is none. It goes from line to line: bytes.Index allocates
+// what it looks for where the compiler inlines it, as it does by a profile.
+func behindEmptyLine(b []byte) int {
+	for at := 0; ; {
+		i := bytes.IndexByte(b[at:], '\n')
+		if i < 0 {
+			return 0
+		}
+		at += i + 1
+		if at >= 2 && b[at-2] == '\r' && len(b) >= at+2 && b[at] == '\r' && b[at+1] == '\n' {
+			return at + 2
+		}
+	}
 }
 
 // parse reads the fields between start and the empty line that ends b. It reports

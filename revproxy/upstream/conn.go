@@ -132,15 +132,12 @@ func (p *pool) pop() *conn {
 
 // put keeps a connection, or closes it if there are enough, or if something came
 // behind the answer.
-func (p *pool) put(c *conn) {
+func (p *pool) put(c *conn, now time.Time) {
 	if len(c.early) > 0 {
 		_ = c.Close()
 		return
 	}
-	c.kept = true
-	if p.age > 0 {
-		c.since = time.Now()
-	}
+	c.kept, c.since = true, now
 	if !p.push(c) {
 		_ = c.Close()
 	}

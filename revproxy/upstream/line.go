@@ -184,8 +184,8 @@ func (l *Line) Await(until time.Time) {
 func (l *Line) Read(p []byte) (int, error) { return l.c.Conn.Read(p) }
 
 // Keep gives the connection back: both messages have ended, and nothing came
-// after the answer.
-func (l *Line) Keep() { l.t.idle.put(l.c) }
+// after the answer. It has been idle since now, which is the time, more or less.
+func (l *Line) Keep(now time.Time) { l.t.idle.put(l.c, now) }
 
 // Close closes the connection. It may be called by another goroutine than the
 // one that reads, which then fails, and more than once.

@@ -244,7 +244,7 @@ func (x *exchange) end(whole bool) {
 		_ = x.c.Close()
 		return
 	}
-	x.t.idle.put(x.c)
+	x.t.idle.put(x.c, time.Now())
 }
 
 func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }

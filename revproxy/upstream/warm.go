@@ -15,7 +15,7 @@ func (t *Transport) Warm(ctx context.Context, n int) error {
 		if err != nil {
 			return err
 		}
-		t.idle.put(c)
+		t.idle.put(c, time.Now())
 	}
 	return nil
 }
