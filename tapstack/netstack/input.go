@@ -29,6 +29,10 @@ const (
 	arpSender    = payload + 14
 	arpTarget    = payload + 24
 	arpEnd       = payload + header.ARPSize
+
+	// headRoom is the part of a packet that is kept apart: all headers of most, and all
+	// of a small one.
+	headRoom = 512
 )
 
 // input takes one frame from the enclave, of at least tapstack.MinFrame bytes.
@@ -150,10 +154,18 @@ func unpackMAC(packed uint64) tcpip.LinkAddress {
 	return tcpip.LinkAddress(b[:macLen])
 }
 
+// deliver gives the stack a copy of the packet. That copies what holds the IP header once
+// more, as a whole (buffer.PullUp, of what somebody else looks at too), so the headers
+// of a large one are kept apart from its payload.
 func (s *Stack) deliver(protocol tcpip.NetworkProtocolNumber, frame []byte) {
-	p := stack.NewPacketBuffer(stack.PacketBufferOptions{
-		Payload: buffer.MakeWithData(frame[payload:]),
-	})
+	packet := frame[payload:]
+	head := packet[:min(len(packet), headRoom)]
+	data := buffer.MakeWithData(head)
+	if rest := packet[len(head):]; len(rest) > 0 {
+		// It takes every view.
+		_ = data.Append(buffer.NewViewWithData(rest))
+	}
+	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: data})
 	s.card.deliver(protocol, p)
 	p.DecRef()
 }
