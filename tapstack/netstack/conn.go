@@ -29,6 +29,7 @@ type Conn struct {
 	closed        atomic.Bool
 	into          tcpip.SliceWriter // of the Read under way
 	from          bytes.Reader      // of the Write under way
+	filling       filling           // of the Fill under way
 }
 
 func newConn(wq *waiter.Queue, ep tcpip.Endpoint) *Conn {

@@ -18,3 +18,6 @@ func Write(int, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
 // Writev does not work here.
 func Writev(int, [][]byte) (int, error) { return 0, errors.ErrUnsupported }
+
+// Waiting does not know.
+func Waiting(int) int { return 0 }

@@ -22,6 +22,9 @@ func Write(fd int, p []byte) (int, error) { return again(syscall.Write, fd, p) }
 // Writev writes the pieces as one.
 func Writev(fd int, pieces [][]byte) (int, error) { return Write(fd, bytes.Join(pieces, nil)) }
 
+// Waiting does not know.
+func Waiting(int) int { return 0 }
+
 func again(call func(int, []byte) (int, error), fd int, p []byte) (int, error) {
 	for {
 		n, err := call(fd, p)

@@ -1,4 +1,4 @@
-// This file imports unsafe to call read(2), write(2) and writev(2) past the runtime;
+// This file imports unsafe to call read(2), write(2), writev(2) and ioctl(2) past the runtime;
 // the package says why.
 
 package nonblock
@@ -36,6 +36,16 @@ func Writev(fd int, pieces [][]byte) (int, error) {
 		vector[i].SetLen(len(p))
 	}
 	return call(syscall.SYS_WRITEV, fd, unsafe.Pointer(&vector), len(pieces))
+}
+
+// Waiting is how many bytes of a stream Read would return now; 0 if that is not known.
+func Waiting(fd int) int {
+	var n int32
+	_, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), unix.TIOCINQ, uintptr(unsafe.Pointer(&n)))
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
 }
 
 func call(number uintptr, fd int, what unsafe.Pointer, n int) (int, error) {

@@ -130,6 +130,9 @@ func TestDescriptor(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+	if n := nonblock.Waiting(-1); n != 0 {
+		t.Errorf("%d bytes wait nowhere", n)
+	}
 	if _, err := nonblock.Read(-1, nil); err != syscall.EBADF {
 		t.Errorf("no descriptor: %v, want EBADF", err)
 	}

@@ -197,7 +197,8 @@ func newRelaying(a, b net.Conn) *relaying {
 func (r *relaying) copyDirection(d *direction, size int) {
 	src, dst := newSource(d.src, size), newSink(d.dst)
 	defer src.done()
-	for {
+	bulk := newFilling(src, d.dst)
+	for r.fill(d, bulk) {
 		chunk, readErr := src.next()
 		if len(chunk) > 0 {
 			written, err := dst.Write(chunk)
@@ -212,11 +213,16 @@ func (r *relaying) copyDirection(d *direction, size int) {
 			return
 		}
 		if readErr != nil {
-			r.end(d.from, fmt.Errorf("relay: read from %s: %w", d.from, readErr))
-			r.closeBoth()
+			r.readFailed(d, readErr)
 			return
 		}
 	}
+}
+
+// readFailed ends both directions.
+func (r *relaying) readFailed(d *direction, err error) {
+	r.end(d.from, fmt.Errorf("relay: read from %s: %w", d.from, err))
+	r.closeBoth()
 }
 
 func (d *direction) count(n int) {
