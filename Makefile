@@ -48,7 +48,7 @@ lint: ## check format, vet, staticcheck, and the rules of the house
 fuzz: ## fuzz every parser of foreign bytes, each for FUZZTIME (10s)
 	.ci/fuzz $(FUZZTIME)
 
-pgo: build deps ## profile the front for the compiler: artifacts/default.pgo; what that gains is in enclave/README.md
+pgo: build deps ## profile the front for the compiler: artifacts/default.pgo, to be put in the place of enclave/default.pgo
 	@mkdir -p artifacts
 	.ci/pgo artifacts/default.pgo
 
