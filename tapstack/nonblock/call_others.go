@@ -16,6 +16,12 @@ func Read(int, []byte) (int, error) { return 0, errors.ErrUnsupported }
 // Write does not work here.
 func Write(int, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
+// Receive does not work here.
+func Receive(int, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
+// Send does not work here.
+func Send(int, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
 // Writev does not work here.
 func Writev(int, [][]byte) (int, error) { return 0, errors.ErrUnsupported }
 

@@ -19,6 +19,12 @@ func Read(fd int, p []byte) (int, error) { return again(syscall.Read, fd, p) }
 // Write is what it is on Linux.
 func Write(fd int, p []byte) (int, error) { return again(syscall.Write, fd, p) }
 
+// Receive is Read.
+func Receive(fd int, p []byte) (int, error) { return Read(fd, p) }
+
+// Send is Write.
+func Send(fd int, p []byte) (int, error) { return Write(fd, p) }
+
 // Writev writes the pieces as one.
 func Writev(fd int, pieces [][]byte) (int, error) { return Write(fd, bytes.Join(pieces, nil)) }
 

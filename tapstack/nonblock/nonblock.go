@@ -50,7 +50,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 }
 
 func (r *Reader) once(fd uintptr) bool {
-	r.n, r.err = Read(int(fd), r.p)
+	r.n, r.err = Receive(int(fd), r.p)
 	return r.err != syscall.EAGAIN
 }
 
@@ -101,7 +101,7 @@ func (w *Writer) once(fd uintptr) bool {
 
 func writeAny(fd int, pieces [][]byte) (int, error) {
 	if len(pieces) == 1 {
-		return Write(fd, pieces[0])
+		return Send(fd, pieces[0])
 	}
 	return Writev(fd, pieces)
 }

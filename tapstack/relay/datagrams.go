@@ -68,7 +68,7 @@ func (d *Datagrams) Next() ([]byte, error) {
 // readSocket reads once; false is to be called again when there is something.
 func (d *Datagrams) readSocket(fd uintptr) bool {
 	d.hold()
-	d.n, d.err = nonblock.Read(int(fd), d.buf[:])
+	d.n, d.err = nonblock.Receive(int(fd), d.buf[:])
 	if d.err == syscall.EAGAIN {
 		d.Done()
 		return false

@@ -82,7 +82,7 @@ func (f *filling) passSome(fd uintptr) bool {
 }
 
 func (f *filling) readSome(p []byte) (int, error) {
-	n, err := nonblock.Read(f.fd, p)
+	n, err := nonblock.Receive(f.fd, p)
 	if n == 0 && err == nil {
 		err = io.ErrUnexpectedEOF // it had more
 	}

@@ -77,7 +77,7 @@ func (e *end) reading() bool { return !e.over && len(e.pending) == 0 }
 // move reads once, and writes what was read as far as it can be.
 func (p *pair) move(e *end, room *reader) {
 	chunk := room.bytes(p.size)
-	n, err := nonblock.Read(e.fd, chunk)
+	n, err := nonblock.Receive(e.fd, chunk)
 	switch {
 	case err == unix.EAGAIN:
 	case err != nil:
@@ -94,7 +94,7 @@ func (p *pair) move(e *end, room *reader) {
 
 // flush writes what is pending, as much as the other socket takes now.
 func (p *pair) flush(e *end) {
-	n, err := nonblock.Write(e.other.fd, e.pending)
+	n, err := nonblock.Send(e.other.fd, e.pending)
 	e.count(n)
 	e.pending = e.pending[n:]
 	if err != nil && err != unix.EAGAIN {

@@ -62,7 +62,7 @@ func (s *source) next() ([]byte, error) {
 // readSocket reads once; false is to be called again when there is something.
 func (s *source) readSocket(fd uintptr) bool {
 	s.hold()
-	s.n, s.err = nonblock.Read(int(fd), s.buf)
+	s.n, s.err = nonblock.Receive(int(fd), s.buf)
 	if s.err == syscall.EAGAIN {
 		s.done()
 		return false

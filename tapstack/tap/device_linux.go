@@ -24,7 +24,7 @@ type Device struct {
 	file      *os.File
 	raw       syscall.RawConn // of file
 	reading   reading
-	writing   *nonblock.Writer
+	writing   writing
 	further   []*Device
 	control   int // a socket of the namespace that the device was opened in
 	lastMTU   atomic.Int64
@@ -51,9 +51,8 @@ func open(name string, o Options) (*Device, error) {
 		return nil, explainOpen(name, os.NewSyscallError("socket", err))
 	}
 	d := &Device{name: name, offloads: !o.NoOffload, file: os.NewFile(uintptr(fd), devicePath), control: control}
-	d.reading.read = d.reading.once
+	d.reading.read, d.writing.write = d.reading.once, d.writing.once
 	if d.raw, err = d.file.SyscallConn(); err == nil {
-		d.writing = nonblock.NewWriter(d.raw)
 		_, err = d.queryMTU()
 	}
 	if err != nil {
@@ -183,11 +182,29 @@ func (r *reading) once(fd uintptr) bool {
 // WriteFrame hands one frame, with its virtio-net header, to the kernel. The error for a frame that the
 // kernel refuses is EINVAL, and EIO while the device is down.
 func (d *Device) WriteFrame(frame []byte) error {
-	_, err := d.writing.Write(frame)
+	d.writing.frame = frame
+	err := d.raw.Write(d.writing.write)
+	d.writing.frame = nil
+	if err == nil {
+		err = d.writing.err
+	}
 	if err != nil && d.isClosed() {
 		return os.ErrClosed // the poller's error does not say so
 	}
 	return err
+}
+
+// writing is what one call of WriteFrame works on, as reading is for ReadFrames.
+type writing struct {
+	frame []byte
+	err   error
+	write func(fd uintptr) (done bool)
+}
+
+// once hands over the frame, which the kernel takes as a whole or not at all.
+func (w *writing) once(fd uintptr) bool {
+	_, w.err = nonblock.Write(int(fd), w.frame)
+	return w.err != unix.EAGAIN
 }
 
 // MTU asks the kernel for the device's MTU, which Configure changes. Of a
