@@ -25,8 +25,8 @@ func ownNetwork(config.Config) bool { return true }
 // entropyPool is the kernel's.
 func entropyPool() nsm.Pool { return nsm.KernelPool() }
 
-func newTransport(config.Config) (vsockconn.Transport, error) {
-	return vsockconn.Kernel(vsockconn.KernelOptions{}), nil
+func newTransport(cfg config.Config) (vsockconn.Transport, error) {
+	return vsockconn.Limited(vsockconn.Kernel(vsockconn.KernelOptions{}), cfg.Link.WriteMax), nil
 }
 
 // observed is for simulations: nobody inside of a real enclave measures it.

@@ -36,7 +36,11 @@ func isolated(cfg config.Config, args []string) (inside bool, code int, err erro
 func ownNetwork(cfg config.Config) bool { return cfg.Simulation.Isolate }
 
 func newTransport(cfg config.Config) (vsockconn.Transport, error) {
-	return simvsock.Parse(cfg.Link.VSOCK, cfg.Simulation.CID)
+	t, err := simvsock.Parse(cfg.Link.VSOCK, cfg.Simulation.CID)
+	if err != nil {
+		return nil, err
+	}
+	return vsockconn.Limited(t, cfg.Link.WriteMax), nil
 }
 
 // entropyPool is nothing: the machine's random numbers are none of a simulation's,

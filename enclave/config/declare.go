@@ -44,7 +44,7 @@ func declare(build Build) *declaration {
 	d.mtu = settings.Var(s, "mtu", strconv.Itoa(tapstack.DefaultMTU), "largest packet on the link in `bytes`, without the Ethernet header; both ends must agree", parseMTU)
 	d.framing = settings.Var(s, "link-framing", "auto", "`auto or plain`: plain asks no host for more than gvproxy knows", parseFraming)
 	d.offload = settings.Var(s, "offload", "on", "`on or off`: leave segmentation and checksums of the link to the host", settings.OnOff)
-	d.writeMax = settings.Var(s, "vsock-write-max", "auto", "largest write to the link's stream in `bytes`, or off; auto limits those to AF_VSOCK", vsockconn.ParseWriteMax)
+	d.writeMax = settings.Var(s, "vsock-write-max", "auto", "largest write to a VSOCK connection in `bytes`, or off; auto limits those to AF_VSOCK", vsockconn.ParseWriteMax)
 	d.lanes = settings.Var(s, "lanes", "auto", "VSOCK streams of the link, `1 to 8 or auto`: auto is one for each two CPUs, at most 4; of both ends the smaller number counts", tapstack.ParseLanes)
 	d.mac = settings.Var(s, "mac", tapstack.EnclaveMAC().String(), "hardware `address` on the link", parseMAC)
 	d.resolvConf = settings.Var(s, "resolv-conf", "", "`file` to point at the link's resolver, or off (default "+defaultResolvConf+" where the link is on)", parseText)

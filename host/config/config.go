@@ -103,7 +103,7 @@ func declare(s *settings.Set, environ []string) func() (Config, error) {
 	observe := settings.Var(s, "observe", "off", "address of the status page, metrics and probes alone, where nothing can be changed: `unix:PATH`, tcp:HOST:PORT or off", parseControl)
 	mtu := settings.Var(s, "mtu", strconv.Itoa(tapstack.DefaultMTU), "largest IP packet sent to an enclave, in `bytes`", parseMTU)
 	peer := settings.Var(s, "peer", "stock", "what enclaves that speak gvproxy's framing are: `stock`, or nitriding, which takes large frames", parsePeer)
-	writeMax := settings.Var(s, "vsock-write-max", "auto", "largest write to a link in `bytes`, or off; auto limits those to AF_VSOCK", vsockconn.ParseWriteMax)
+	writeMax := settings.Var(s, "vsock-write-max", "auto", "largest write to a VSOCK connection in `bytes`, or off; auto limits those to AF_VSOCK", vsockconn.ParseWriteMax)
 	lanes := settings.Var(s, "lanes", "auto", "VSOCK streams of one link, `1 to 8 or auto`: auto is one for each two CPUs, at most 4; of both ends the smaller number counts", tapstack.ParseLanes)
 	resolvers := settings.List(s, "dns", "resolver for the enclaves' queries, `ADDR[:PORT]` (default: those of /etc/resolv.conf)", parseResolver)
 	loopback := settings.Var(s, "host-loopback", "off", "let enclaves reach this host's 127.0.0.1 as "+tapstack.HostAliasAddr().String()+", `on|off`", settings.OnOff)
@@ -122,9 +122,10 @@ func declare(s *settings.Set, environ []string) func() (Config, error) {
 		if err := s.Err(); err != nil {
 			return Config{}, err
 		}
+		limit := writeMax.On((*transport).String())
 		return Config{
-			Transport: *transport, LinkPort: *linkPort, Telemetry: *telemetryPort, EgressPort: *egressPort, Credentials: *credentialsPort, Metadata: *metadata, Publish: published, Enclaves: enclaves(), Control: *control, Observe: *observe, MTU: *mtu, DNS: *resolvers,
-			WriteMax: writeMax.On((*transport).String()), Lanes: *lanes, LargeFrames: *peer,
+			Transport: vsockconn.Limited(*transport, limit), LinkPort: *linkPort, Telemetry: *telemetryPort, EgressPort: *egressPort, Credentials: *credentialsPort, Metadata: *metadata, Publish: published, Enclaves: enclaves(), Control: *control, Observe: *observe, MTU: *mtu, DNS: *resolvers,
+			WriteMax: limit, Lanes: *lanes, LargeFrames: *peer,
 			HostLoopback: *loopback, IPv6: *ipv6, Egress: gateway.Egress{Allow: *allow, Deny: *deny}, LinkAPI: *linkAPI, Grace: *grace, DrainTimeout: *drain, LogLevel: *level,
 			Published: carried(), Document: canonical(s.Values()),
 		}, nil

@@ -41,7 +41,7 @@ func Kernel(o KernelOptions) Transport {
 	if o.DialTimeout == 0 {
 		o.DialTimeout = DefaultDialTimeout
 	}
-	return &kernel{options: o, sockets: afVSOCK{}}
+	return &kernel{options: o, writeMax: kernelWriteMax, sockets: afVSOCK{}}
 }
 
 // sockets is the operating system, as far as the transport needs it.
@@ -60,8 +60,9 @@ type rawConn interface {
 }
 
 type kernel struct {
-	options KernelOptions
-	sockets sockets
+	options  KernelOptions
+	writeMax int
+	sockets  sockets
 }
 
 // String returns "kernel".
@@ -132,6 +133,7 @@ func (l *listener) Addr() net.Addr { return toAddr(l.Listener.Addr()) }
 type conn struct {
 	rawConn
 	local, remote net.Addr // made once: an Addr in an interface allocates
+	writeMax      int
 }
 
 // newConn raises the buffer of raw and gives it our addresses. A buffer that
@@ -139,12 +141,12 @@ type conn struct {
 // it could be is better than none.
 func (k *kernel) newConn(raw rawConn, remote Addr) *conn {
 	_ = k.sockets.setBuffer(raw, k.options.Buffer)
-	return &conn{rawConn: raw, local: toAddr(raw.LocalAddr()), remote: remote}
+	return &conn{rawConn: raw, local: toAddr(raw.LocalAddr()), remote: remote, writeMax: k.writeMax}
 }
 
-// WriteMax is what one write to the socket should not exceed, which those who relay
-// ask; see kernelWriteMax. A link has a setting of its own.
-func (c *conn) WriteMax() int { return kernelWriteMax }
+// WriteMax is what one write to the socket should not exceed, 0 if it may be of any size.
+// Those who relay ask; a link is told by who makes it.
+func (c *conn) WriteMax() int { return c.writeMax }
 
 func (c *conn) LocalAddr() net.Addr  { return c.local }
 func (c *conn) RemoteAddr() net.Addr { return c.remote }
@@ -156,7 +158,7 @@ func (c *conn) Rebuild(file *os.File) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vsockconn: rebuild the connection to %s: %w", c.remote, err)
 	}
-	return &conn{rawConn: raw, local: c.local, remote: c.remote}, nil
+	return &conn{rawConn: raw, local: c.local, remote: c.remote, writeMax: c.writeMax}, nil
 }
 
 // toAddr turns an address of package vsock into ours; one of another kind

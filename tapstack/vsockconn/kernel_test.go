@@ -78,7 +78,7 @@ func (c *fakeConn) RemoteAddr() net.Addr { return c.remote }
 func (c *fakeConn) Close() error         { return nil }
 
 func (f *fakeSystem) transport() Transport {
-	return &kernel{options: KernelOptions{Buffer: 1 << 20, DialTimeout: DefaultDialTimeout}, sockets: f}
+	return &kernel{options: KernelOptions{Buffer: 1 << 20, DialTimeout: DefaultDialTimeout}, writeMax: kernelWriteMax, sockets: f}
 }
 
 func TestErrorsSayWhatToDo(t *testing.T) {
@@ -199,5 +199,32 @@ func TestKernelDefaults(t *testing.T) {
 	}
 	if got, want := tr.(*kernel).options, (KernelOptions{Buffer: DefaultBuffer, DialTimeout: DefaultDialTimeout}); got != want {
 		t.Errorf("options are %+v, want %+v", got, want)
+	}
+}
+
+// What the transport is told, each of its connections says; where nothing was, it is
+// what is known to be good.
+func TestConnectionsSayTheirLimit(t *testing.T) {
+	t.Parallel()
+	f := &fakeSystem{dialed: func(context.Context) (rawConn, error) { return &fakeConn{}, nil }}
+	for _, tt := range []struct {
+		name string
+		on   Transport
+		want int
+	}{
+		{"not told", f.transport(), 31 << 10},
+		{"less", Limited(f.transport(), 512), 512},
+		{"none", Limited(f.transport(), 0), 0},
+	} {
+		c, err := tt.on.Dial(t.Context(), Addr{CID: CIDParent, Port: 1024})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.(*conn).WriteMax(); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+	if other := (Transport)(nil); Limited(other, 512) != other {
+		t.Error("a transport that is not the kernel's has changed")
 	}
 }

@@ -27,7 +27,7 @@ func descriptors(t *testing.T) (a, b *os.File) {
 // rebuilt is a connection of ours on a descriptor.
 func rebuilt(t *testing.T, file *os.File) net.Conn {
 	t.Helper()
-	was := &conn{local: Addr{CID: 16, Port: 1443}, remote: Addr{CID: CIDParent, Port: 40000}}
+	was := &conn{local: Addr{CID: 16, Port: 1443}, remote: Addr{CID: CIDParent, Port: 40000}, writeMax: kernelWriteMax}
 	c, err := was.Rebuild(file)
 	if err != nil {
 		t.Fatal(err)

@@ -12,8 +12,8 @@ const kernelWriteMax = 31 << 10
 // leastWriteMax keeps a wrong unit from turning every frame into many writes.
 const leastWriteMax = 512
 
-// WriteMax is the setting --vsock-write-max: the most bytes that one write to a
-// stream of the link may have. The zero value is AutoWriteMax.
+// WriteMax is the setting --vsock-write-max: the most bytes that one write to a VSOCK
+// connection may have. The zero value is AutoWriteMax.
 type WriteMax int
 
 // The settings that are no number of bytes.
@@ -49,4 +49,16 @@ func (w WriteMax) On(vsock string) int {
 		return kernelWriteMax
 	}
 	return 0
+}
+
+// Limited is the transport whose connections say that one write may have so many bytes, 0
+// for any number. The kernel's alone have a limit; others are returned as they are.
+func Limited(t Transport, bytes int) Transport {
+	k, ok := t.(*kernel)
+	if !ok {
+		return t
+	}
+	limited := *k
+	limited.writeMax = bytes
+	return &limited
 }
