@@ -102,7 +102,8 @@ func chunkSize(o Options, between ...net.Conn) int {
 // closes both, and returns what passed. It owns both connections from the call
 // on; no deadline may be set on them. A connection with a SyscallConn is read by
 // it, past its Read method, so that a quiet one holds no buffer; if it has an
-// AtEOF() error as well, that says what the end of its stream means.
+// AtEOF() error as well, that says what the end of its stream means. Where the other
+// one is a Filler, bulk goes to it without a buffer of ours between.
 //
 // Each direction ends in one of three ways, and each is told honestly:
 //
