@@ -51,19 +51,31 @@ func (c *Conn) Read(b []byte) (int, error) {
 	defer func() { c.into = nil }()
 	for !isDone(c.reads.deadline.over()) {
 		c.into = b
-		got, err := c.ep.Read(&c.into, tcpip.ReadOptions{})
-		switch err.(type) {
-		case nil:
-			return got.Count, nil
-		case *tcpip.ErrWouldBlock:
-			c.reads.wait()
-		case *tcpip.ErrClosedForReceive:
-			return 0, io.EOF
-		default:
-			return 0, c.failed("read", errnoOf(err))
+		n, came, err := c.readTo(&c.into)
+		if came {
+			return n, err
 		}
+		c.reads.wait()
 	}
 	return 0, c.failed("read", os.ErrDeadlineExceeded)
+}
+
+// readTo reads what is there. came is false if that is nothing, not even the end. The
+// error is io.ErrShortBuffer if to took nothing.
+func (c *Conn) readTo(to io.Writer) (n int, came bool, err error) {
+	got, failure := c.ep.Read(to, tcpip.ReadOptions{})
+	switch failure.(type) {
+	case nil:
+		return got.Count, true, nil
+	case *tcpip.ErrWouldBlock:
+		return 0, false, nil
+	case *tcpip.ErrClosedForReceive:
+		return 0, true, io.EOF
+	case *tcpip.ErrBadBuffer:
+		return 0, true, io.ErrShortBuffer
+	default:
+		return 0, true, c.failed("read", errnoOf(failure))
+	}
 }
 
 // Write queues b for the enclave. It waits while the enclave takes no more.

@@ -58,6 +58,20 @@ func (c *Conn) Fill(n int, read func(p []byte) (int, error)) (int, error) {
 	return int(sent), nil
 }
 
+// Drain writes to to what the enclave sent, in pieces and from where it is kept, until
+// there is no more or to has an error, which is to's to keep; the piece that it did not
+// take, or the rest of it, stays. It returns how many bytes to took. It waits for nothing,
+// and to must not either: the connection is locked meanwhile. The error is that of Read.
+func (c *Conn) Drain(to io.Writer) (int, error) {
+	c.reads.mu.Lock()
+	defer c.reads.mu.Unlock()
+	n, _, err := c.readTo(to)
+	if err == io.ErrShortBuffer {
+		return 0, nil
+	}
+	return n, err
+}
+
 // AwaitRoom returns when Fill may take something, or fail. It may return sooner.
 func (c *Conn) AwaitRoom() {
 	c.writes.mu.Lock()

@@ -1,6 +1,7 @@
 package netstack_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -111,5 +112,63 @@ func TestFillCarriesEveryByte(t *testing.T) {
 	}
 	if waits == 0 {
 		t.Error("there was always room: the test shows less than it says")
+	}
+}
+
+// A part takes what a connection keeps, some bytes of each piece, and refuses now and then.
+type part struct {
+	got   []byte
+	turns int
+}
+
+var errFull = errors.New("full")
+
+func (p *part) Write(b []byte) (int, error) {
+	if p.turns++; p.turns%5 == 0 {
+		return 0, errFull
+	}
+	n := len(b)
+	var err error
+	if p.turns%3 == 0 {
+		n, err = n/2, errFull
+	}
+	p.got = append(p.got, b[:n]...)
+	return n, err
+}
+
+// Every byte comes once, whatever is taken of the pieces; then the end does.
+func TestDrainCarriesEveryByte(t *testing.T) {
+	t.Parallel()
+	conn, inside := dialed(t, newWorld(t, netstack.Config{}))
+	if n, err := conn.Drain(&part{}); n != 0 || err != nil {
+		t.Errorf("Drain of nothing = %d, %v", n, err)
+	}
+	content := make([]byte, 8<<20)
+	_, _ = rand.NewChaCha8([32]byte{3}).Read(content)
+	go func() {
+		_, _ = inside.Write(content)
+		_ = inside.(interface{ CloseWrite() error }).CloseWrite()
+	}()
+	var p part
+	first := make([]byte, 1)
+	for {
+		// Read waits, and Drain goes on behind it.
+		n, err := conn.Read(first)
+		if p.got = append(p.got, first[:n]...); err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := len(p.got)
+		if n, err := conn.Drain(&p); n != len(p.got)-before || err != nil && err != io.EOF {
+			t.Fatalf("Drain = %d, %v; it wrote %d", n, err, len(p.got)-before)
+		}
+	}
+	if !bytes.Equal(p.got, content) {
+		t.Errorf("%d other bytes came than the %d that were sent", len(p.got), len(content))
+	}
+	if n, err := conn.Drain(&p); n != 0 || err != io.EOF {
+		t.Errorf("Drain of the end = %d, %v; want io.EOF", n, err)
 	}
 }

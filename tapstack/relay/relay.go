@@ -102,8 +102,8 @@ func chunkSize(o Options, between ...net.Conn) int {
 // closes both, and returns what passed. It owns both connections from the call
 // on; no deadline may be set on them. A connection with a SyscallConn is read by
 // it, past its Read method, so that a quiet one holds no buffer; if it has an
-// AtEOF() error as well, that says what the end of its stream means. Where the other
-// one is a Filler, bulk goes to it without a buffer of ours between.
+// AtEOF() error as well, that says what the end of its stream means. From it to a
+// Filler, and from a Drainer to a TCP or unix connection, bulk needs no buffer between.
 //
 // Each direction ends in one of three ways, and each is told honestly:
 //
@@ -198,8 +198,8 @@ func newRelaying(a, b net.Conn) *relaying {
 func (r *relaying) copyDirection(d *direction, size int) {
 	src, dst := newSource(d.src, size), newSink(d.dst)
 	defer src.done()
-	bulk := newFilling(src, d.dst)
-	for r.fill(d, bulk) {
+	filled, drained := newFilling(src, d.dst), newDraining(src, d.dst, dst)
+	for r.fill(d, filled) && r.drain(d, drained) {
 		chunk, readErr := src.next()
 		if len(chunk) > 0 {
 			written, err := dst.Write(chunk)

@@ -44,8 +44,9 @@ func newSource(conn net.Conn, size int) *source {
 func (s *source) next() ([]byte, error) {
 	if s.raw == nil {
 		s.hold()
-		n, err := s.conn.Read(s.buf)
-		return s.buf[:n], err
+		var err error
+		s.n, err = s.conn.Read(s.buf)
+		return s.buf[:s.n], err
 	}
 	if err := s.raw.Read(s.read); err != nil {
 		return nil, err // closed
