@@ -6,7 +6,7 @@ import (
 	"github.com/corridor-enclave/corridor/tapstack/nonblock"
 )
 
-// TestWaiting is what one Read brings.
+// TestWaiting is what one Receive brings.
 func TestWaiting(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
@@ -18,8 +18,8 @@ func TestWaiting(t *testing.T) {
 			if got := nonblock.Waiting(int(fd)); got != n {
 				t.Errorf("%d bytes wait, want %d", got, n)
 			}
-			if got, err := nonblock.Read(int(fd), make([]byte, 1<<20)); got != n && err == nil {
-				t.Errorf("read %d, want %d", got, n)
+			if got, err := nonblock.Receive(int(fd), make([]byte, 1<<20)); got != n || (err != nil) != (n == 0) {
+				t.Errorf("received %d, %v; want %d", got, err, n)
 			}
 		}); err != nil {
 			t.Error(err)

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"syscall"
@@ -29,9 +28,9 @@ const sendAt = 16 << 10
 // A draining passes bulk from a Drainer to a socket. It is the Writer of the Drain: what
 // the socket does not take at once goes to a buffer, as do small pieces.
 //
-//	       the last read gave drainAt            something came
-//	buffer ─────────────────────────► draining ◄───────────────► sending what is left
-//	       ◄─────────────────────────
+//	       the last read gave bulkAt            something came
+//	buffer ────────────────────────► draining ◄───────────────► sending what is left
+//	       ◄────────────────────────
 //	              nothing came
 type draining struct {
 	source *source
@@ -44,8 +43,8 @@ type draining struct {
 	sent int // past the buffer
 	left int // bytes of the source's buffer, to be sent
 	n    int // what Drain returned
-	err  error
-	full error // of the socket
+
+	readErr, writeErr error // of the Drainer, and of the socket
 }
 
 // newDraining is nil where bytes go by a buffer.
@@ -65,32 +64,32 @@ func newDraining(from *source, to net.Conn, sink io.Writer) *draining {
 }
 
 // wanted reports whether there seems to be bulk.
-func (d *draining) wanted() bool { return d != nil && d.source.n >= fillAt }
+func (d *draining) wanted() bool { return d != nil && d.source.bulk() }
 
 // next passes on what has come. It returns how many bytes that were, and which side
 // failed, if one did.
 func (d *draining) next() (n int, readErr, writeErr error) {
 	d.source.hold()
-	d.sent, d.left, d.n, d.err, d.full = 0, 0, 0, nil, nil
+	d.sent, d.left, d.n, d.readErr, d.writeErr = 0, 0, 0, nil, nil
 	if err := d.raw.Write(d.pass); err != nil {
 		return 0, nil, err
 	}
 	n = d.sent
-	if d.left > 0 && d.full == nil {
+	if d.left > 0 && d.writeErr == nil {
 		var some int
-		some, d.full = d.rest.Write(d.source.buf[:d.left])
+		some, d.writeErr = d.rest.Write(d.source.buf[:d.left])
 		n += some
 	}
 	if d.n == 0 {
 		d.source.n = 0 // whoever reads next waits
 	}
-	return n, d.err, d.full
+	return n, d.readErr, d.writeErr
 }
 
 // passSome does not have the runtime wait.
 func (d *draining) passSome(fd uintptr) bool {
 	d.fd = int(fd)
-	d.n, d.err = d.from.Drain(d)
+	d.n, d.readErr = d.from.Drain(d)
 	return true
 }
 
@@ -102,7 +101,7 @@ func (d *draining) Write(p []byte) (n int, err error) {
 	if d.left == 0 && len(p) >= sendAt {
 		n, err = nonblock.Send(d.fd, p)
 		if err != nil && err != syscall.EAGAIN {
-			d.full = err
+			d.writeErr = err
 			return 0, err
 		}
 		d.sent += n
@@ -122,13 +121,10 @@ func (r *relaying) drain(d *direction, bulk *draining) bool {
 		d.count(n)
 		switch {
 		case writeErr != nil:
-			r.end(d.to, fmt.Errorf("relay: write to %s: %w", d.to, writeErr))
-			return false
-		case readErr == io.EOF:
-			r.endOfStream(d)
+			r.refused(d, writeErr)
 			return false
 		case readErr != nil:
-			r.readFailed(d, readErr)
+			r.exhausted(d, readErr)
 			return false
 		}
 	}

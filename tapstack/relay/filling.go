@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"fmt"
 	"io"
 	"net"
 
@@ -20,13 +19,9 @@ type Filler interface {
 	AwaitRoom()
 }
 
-// fillAt is how many bytes must wait in a socket to be passed this way: to ask how many
-// do is a system call.
-const fillAt = 64 << 10
-
 // A filling passes bulk from a socket to a Filler:
 //
-//	       the source read fillAt at once          as much waits
+//	       the source read bulkAt at once          as much waits
 //	buffer ─────────────────────────────► asking ◄──────────────► filling ──► waiting for room
 //	       ◄─────────────────────────────        ◄────────────────────────────────
 //	              less waits
@@ -55,7 +50,7 @@ func newFilling(from *source, to net.Conn) *filling {
 }
 
 // wanted reports whether there seems to be bulk.
-func (f *filling) wanted() bool { return f != nil && f.source.n >= fillAt }
+func (f *filling) wanted() bool { return f != nil && f.source.bulk() }
 
 // next passes some bytes, or waits for room, or finds that there is no bulk any more.
 func (f *filling) next() (int, error) {
@@ -74,7 +69,7 @@ func (f *filling) next() (int, error) {
 // passSome does not have the runtime wait: the source's own read does, holding no
 // buffer either.
 func (f *filling) passSome(fd uintptr) bool {
-	if n := nonblock.Waiting(int(fd)); n >= fillAt {
+	if n := nonblock.Waiting(int(fd)); n >= bulkAt {
 		f.fd, f.asked = int(fd), true
 		f.n, f.err = f.to.Fill(min(n, f.source.size), f.read)
 	}
@@ -99,10 +94,10 @@ func (r *relaying) fill(d *direction, f *filling) bool {
 		switch {
 		case err == nil:
 		case f.readErr != nil:
-			r.readFailed(d, err)
+			r.exhausted(d, err)
 			return false
 		default:
-			r.end(d.to, fmt.Errorf("relay: write to %s: %w", d.to, err))
+			r.refused(d, err)
 			return false
 		}
 	}

@@ -166,6 +166,9 @@ func TestRelayDrains(t *testing.T) {
 		near, server := pair(t, "tcp")
 		closeWrite(t, server)
 		client, b := pair(t, "tcp")
+		if err := b.(*net.TCPConn).SetWriteBuffer(128 << 10); err != nil { // less than comes at a time
+			t.Fatal(err)
+		}
 		closeWrite(t, client)
 		a := &drainable{Conn: near, left: content, sizes: rand.New(rand.NewPCG(1, 2)), failed: failed}
 		var counted atomic.Int64

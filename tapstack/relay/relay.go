@@ -205,25 +205,31 @@ func (r *relaying) copyDirection(d *direction, size int) {
 			written, err := dst.Write(chunk)
 			d.count(written)
 			if err != nil {
-				r.end(d.to, fmt.Errorf("relay: write to %s: %w", d.to, err))
+				r.refused(d, err)
 				return
 			}
 		}
-		if readErr == io.EOF {
-			r.endOfStream(d)
-			return
-		}
 		if readErr != nil {
-			r.readFailed(d, readErr)
+			r.exhausted(d, readErr)
 			return
 		}
 	}
 }
 
-// readFailed ends both directions.
-func (r *relaying) readFailed(d *direction, err error) {
+// exhausted ends the direction whose source gives no more: at the end of its stream, or
+// because it fails, and then the other one too.
+func (r *relaying) exhausted(d *direction, err error) {
+	if err == io.EOF {
+		r.endOfStream(d)
+		return
+	}
 	r.end(d.from, fmt.Errorf("relay: read from %s: %w", d.from, err))
 	r.closeBoth()
+}
+
+// refused ends the direction whose destination takes no more.
+func (r *relaying) refused(d *direction, err error) {
+	r.end(d.to, fmt.Errorf("relay: write to %s: %w", d.to, err))
 }
 
 func (d *direction) count(n int) {

@@ -39,6 +39,13 @@ func newSource(conn net.Conn, size int) *source {
 	return s
 }
 
+// bulkAt is how many bytes at once are bulk, which is worth to be passed on without a
+// buffer: to ask a socket how many wait, for one, is a system call.
+const bulkAt = 64 << 10
+
+// bulk reports whether the last read gave so much that there may be more.
+func (s *source) bulk() bool { return s.n >= bulkAt }
+
 // next returns bytes, or an error, or both. The bytes are good until next or done
 // is called.
 func (s *source) next() ([]byte, error) {

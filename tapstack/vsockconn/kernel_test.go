@@ -197,6 +197,9 @@ func TestKernelDefaults(t *testing.T) {
 	if tr.String() != "kernel" {
 		t.Errorf("String = %q, want kernel", tr)
 	}
+	if got := tr.(*kernel).writeMax; got != 31<<10 {
+		t.Errorf("writes of %d, want those that are known to be good", got)
+	}
 	if got, want := tr.(*kernel).options, (KernelOptions{Buffer: DefaultBuffer, DialTimeout: DefaultDialTimeout}); got != want {
 		t.Errorf("options are %+v, want %+v", got, want)
 	}
@@ -224,7 +227,8 @@ func TestConnectionsSayTheirLimit(t *testing.T) {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}
-	if other := (Transport)(nil); Limited(other, 512) != other {
+	other := &struct{ Transport }{}
+	if Limited(other, 512) != Transport(other) {
 		t.Error("a transport that is not the kernel's has changed")
 	}
 }
