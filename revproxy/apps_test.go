@@ -31,12 +31,18 @@ func severalApps(t *testing.T, change func(*revproxy.Config), apps ...string) *r
 	})
 }
 
-// refusing is the URL of an app that is not there.
+// refusing is the URL of an app that is not there, at a port that nobody else gets
+// meanwhile: it is the near end of a connection.
 func refusing(t *testing.T) string {
 	t.Helper()
 	s := httptest.NewServer(http.NotFoundHandler())
-	s.Close()
-	return s.URL
+	t.Cleanup(s.Close)
+	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return "http://" + c.LocalAddr().String()
 }
 
 func named(t *testing.T, name string) string {

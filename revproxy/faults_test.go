@@ -16,8 +16,6 @@ import (
 
 func TestAppFailures(t *testing.T) {
 	t.Parallel()
-	closed := httptest.NewServer(http.NotFoundHandler())
-	closed.Close()
 	says := func(s string) string { return rawApp(t, func(_ string, c net.Conn) { _, _ = io.WriteString(c, s) }) }
 	hanging := rawApp(t, func(_ string, c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	tests := []struct {
@@ -25,7 +23,7 @@ func TestAppFailures(t *testing.T) {
 		status    int
 		token     string
 	}{
-		{"nothing listens", closed.URL, 502, "connection_refused"},
+		{"nothing listens", refusing(t), 502, "connection_refused"},
 		{"no socket", "unix:" + filepath.Join(t.TempDir(), "none"), 502, "connection_refused"},
 		{"closes without an answer", says(""), 502, "connection_terminated"},
 		{"resets", rawApp(t, func(_ string, c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }), 502, "connection_terminated"},
